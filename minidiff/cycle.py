@@ -1,0 +1,105 @@
+"""CycleDiffusion: encode with one model, decode with another that never saw it; and its rivals through the same call.
+
+Wu & De la Torre, "A latent space of stochastic diffusion models" (2023), algorithm 1; SDEdit: Meng et al. (2022);
+DDIB: Su et al., "Dual diffusion implicit bridges" (2023).
+"""
+
+import torch
+from torch import Tensor
+
+from minidiff.encoder import start_state
+from minidiff.generators import LatentDiffusion, check_images, progress
+from minidiff.samplers import random_code
+from minidiff.seeds import Seeds, as_seeds
+
+METHODS = ("cyclediffusion", "sdedit", "ddib")
+
+
+@torch.no_grad()
+def translate(
+    source: LatentDiffusion,
+    target: LatentDiffusion,
+    images: Tensor,
+    method: str = "cyclediffusion",
+    *,
+    strength: float | None = None,
+    eta: float | None = None,
+    steps: int | None = None,
+    seeds: Seeds = 0,
+    refine: float = 0.0,
+    batch: int = 64,
+) -> Tensor:
+    """images (B, C, H, W) of the source model's domain in [-1, 1] -> the same scenes in the target's, not clamped.
+
+    "cyclediffusion" decodes the source's code with the target; "sdedit" denoises the same noisy start with fresh
+    noises; "ddib" is eta = 0 both ways. strength, eta and steps override both models' own. refine in (0, 1] then
+    noises the result to that strength and denoises it once with the target at eta = 1 (the paper's section 4.1).
+    Item i depends on seed i alone; `batch` bounds the memory and changes nothing else.
+    Raises ValueError for images, settings or pairs of models that do not fit, before any work is done.
+    """
+    source, target = _with_settings(source, target, method, strength, eta, steps)
+    refiner = target.replace(strength=refine, eta=1.0) if refine else None
+    check_images(images, source.image_shape, getattr(source.autoencoder, "bound", 1.0))
+    if batch < 1:
+        raise ValueError(f"batch: expected at least 1, got {batch}")
+    seeds = as_seeds(seeds, len(images), images.device)
+
+    calls = len(target.grid) * (1 if method == "sdedit" else 2) + (len(refiner.grid) if refiner else 0)
+    done = []
+    with progress(method, calls * len(images), source.denoiser, target.denoiser):
+        for x, s in zip(images.split(batch), seeds.split(batch), strict=True):
+            if method == "sdedit":
+                latents = sdedit(target, target.to_latents(x), s)
+            else:
+                latents = target.decode_latents(source.encode(x, s))
+            if refiner:
+                latents = sdedit(refiner, latents, s, stream="refine")
+            done.append(target.to_images(latents))
+    return torch.cat(done)
+
+
+def sdedit(model: LatentDiffusion, latents: Tensor, seeds: Seeds = 0, stream: str = "sdedit") -> Tensor:
+    """Noise latents (B, c, h, w) to the model's strength and denoise them with fresh noises (Meng et al., alg. 1)."""
+    seeds = as_seeds(seeds, len(latents), latents.device)
+    like = {"dtype": latents.dtype, "device": latents.device}
+    code = random_code(latents.shape[1:], model.grid, model.sampler, seeds, stream=stream, **like)
+    code[:, 0] = start_state(model.sampler.schedule, model.grid, latents, seeds)
+    return model.decode_latents(code)
+
+
+def _with_settings(
+    source: LatentDiffusion,
+    target: LatentDiffusion,
+    method: str,
+    strength: float | None,
+    eta: float | None,
+    steps: int | None,
+) -> tuple[LatentDiffusion, LatentDiffusion]:
+    """Both models with the settings that were given, after the checks that need no picture."""
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if method == "ddib":
+        if eta:
+            raise ValueError(f"eta: ddib is the ODE, eta = 0; got {eta}")
+        eta = 0.0
+    given = {"strength": strength, "eta": eta, "steps": steps}
+    given = {name: value for name, value in given.items() if value is not None}
+    source, target = source.replace(**given), target.replace(**given)
+    if method == "cyclediffusion" and 0 in (source.eta, target.eta):
+        raise ValueError("eta: cyclediffusion needs eta > 0, got 0; method 'ddib' is its counterpart at eta = 0")
+    check_pair(source, target)
+    return source, target
+
+
+def check_pair(source: LatentDiffusion, target: LatentDiffusion) -> None:
+    """Raise ValueError, naming both sides, unless codes of one model are codes of the other."""
+    same = {
+        "latent shape": (source.latent_shape, target.latent_shape),
+        "noise schedule": (source.denoiser.schedule, target.denoiser.schedule),
+        "steps": (source.steps, target.steps),
+        "strength": (source.strength, target.strength),
+        "eta": (source.eta, target.eta),
+    }
+    for name, (ours, theirs) in same.items():
+        if ours != theirs:
+            raise ValueError(f"source, target: expected the same {name}, got {ours} and {theirs}")

@@ -1,0 +1,48 @@
+"""The one interface of every set of pictures: a length, a shape, and pictures in [-1, 1] by index.
+
+Training, lessons and evaluation are written against it, so drawn animals, real shoes and your own photographs are exchangeable.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Indices = int | slice | Sequence[int] | Tensor
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """`len(pictures)` pictures of one `shape` (C, H, W). `pictures[indices]` is (B, C, H, W) float32 in [-1, 1], an int gives (C, H, W)."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Indices) -> Tensor: ...
+
+
+def as_indices(indices: Indices, length: int) -> Tensor:
+    """Whatever one may write between brackets as positions (B,), int64, in [0, length). Negative ones count from the end.
+
+    A bool tensor (length,) picks where it is true; an int gives one position. Raises IndexError beyond either end (as Python's
+    own sequences do, so that `for picture in pictures` ends) and ValueError for anything that is not whole numbers.
+    """
+    if isinstance(indices, slice):
+        return torch.arange(*indices.indices(length))
+    index = torch.as_tensor(indices)
+    if index.numel() == 0:
+        return torch.zeros(0, dtype=torch.long)
+    if index.dtype == torch.bool and index.shape == (length,):
+        return index.nonzero().flatten()
+    if index.dtype == torch.bool or index.is_floating_point() or index.is_complex() or index.ndim > 1:
+        raise ValueError(
+            f"indices: expected an int, a slice or a list of ints, got {index.dtype} of shape {tuple(index.shape)}"
+        )
+    index = index.long().flatten()
+    outside = index[(index < -length) | (index >= length)]
+    if len(outside):
+        raise IndexError(f"indices: there are {length} pictures, so there is no picture {outside[0].item()}")
+    return index % length

@@ -1,0 +1,81 @@
+"""A species is a row of shape numbers: every critter is the same parametric face, so two species differ by their rows alone.
+
+Lengths are in head radii, with the face's centre at (0, 0), x to the right and y down. Because the rows are plain numbers a
+species can also be mixed from two others, which makes "how related are these domains?" a dial.
+"""
+
+from dataclasses import astuple, dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers that make a species. Darkness, light, pinkness and the like run from 0 to 1."""
+
+    head_width: float
+    head_height: float
+    chin: float  # negative: the face narrows downwards
+    ear_base_x: float
+    ear_base_y: float
+    ear_tip_x: float
+    ear_tip_y: float
+    ear_base_radius: float
+    ear_tip_radius: float
+    ear_front: float  # 1: the ear hangs in front of the head
+    ear_dark: float
+    ear_inner: float  # visibility of the inner ear
+    eye_width: float
+    eye_height: float
+    pupil_width: float  # 1: round, small: a slit
+    muzzle_x: float  # half the distance between the two lobes
+    muzzle_y: float
+    muzzle_width: float
+    muzzle_height: float
+    muzzle_light: float
+    nose_width: float
+    nose_height: float
+    nose_pink: float
+    whiskers: float
+    tongue: float  # shown when the animal smiles
+
+
+SPECIES: dict[str, Shape] = {
+    "cat": Shape(
+        head_width=1.00, head_height=0.86, chin=-0.06,
+        ear_base_x=0.58, ear_base_y=-0.50, ear_tip_x=0.80, ear_tip_y=-1.20, ear_base_radius=0.36, ear_tip_radius=0.05,
+        ear_front=0.0, ear_dark=0.0, ear_inner=1.0, eye_width=0.27, eye_height=0.25, pupil_width=0.45,
+        muzzle_x=0.16, muzzle_y=0.42, muzzle_width=0.24, muzzle_height=0.20, muzzle_light=0.55,
+        nose_width=0.11, nose_height=0.08, nose_pink=1.0, whiskers=1.0, tongue=0.0,
+    ),
+    "dog": Shape(
+        head_width=0.90, head_height=0.96, chin=0.05,
+        ear_base_x=0.66, ear_base_y=-0.66, ear_tip_x=1.04, ear_tip_y=0.12, ear_base_radius=0.24, ear_tip_radius=0.29,
+        ear_front=1.0, ear_dark=0.40, ear_inner=0.0, eye_width=0.23, eye_height=0.25, pupil_width=1.0,
+        muzzle_x=0.16, muzzle_y=0.48, muzzle_width=0.34, muzzle_height=0.33, muzzle_light=0.60,
+        nose_width=0.20, nose_height=0.14, nose_pink=0.0, whiskers=0.0, tongue=1.0,
+    ),
+    "wild": Shape(  # a fox
+        head_width=1.06, head_height=0.88, chin=-0.34,
+        ear_base_x=0.60, ear_base_y=-0.46, ear_tip_x=0.94, ear_tip_y=-1.34, ear_base_radius=0.33, ear_tip_radius=0.03,
+        ear_front=0.0, ear_dark=0.65, ear_inner=0.35, eye_width=0.26, eye_height=0.22, pupil_width=0.6,
+        muzzle_x=0.36, muzzle_y=0.42, muzzle_width=0.46, muzzle_height=0.36, muzzle_light=0.92,
+        nose_width=0.13, nose_height=0.10, nose_pink=0.0, whiskers=0.4, tongue=0.0,
+    ),
+}  # fmt: skip
+NAMES = tuple(SPECIES)
+
+
+def species_index(name: str) -> int:
+    """The number of a species in `Factors.species`. Raises ValueError naming the known ones."""
+    if name not in SPECIES:
+        raise ValueError(f"species: there is no {name!r}; known species are {', '.join(NAMES)}")
+    return NAMES.index(name)
+
+
+def shapes(species: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Look up the rows of `species` (B,) and return each shape number as (B, 1, 1)."""
+    table = torch.tensor([astuple(shape) for shape in SPECIES.values()], dtype=dtype, device=species.device)
+    columns = table[species].unbind(1)  # numbers x (B,)
+    return {field.name: column[:, None, None] for field, column in zip(fields(Shape), columns, strict=True)}

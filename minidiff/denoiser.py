@@ -1,0 +1,76 @@
+"""A denoiser looks at x_t and says which picture x0 and which noise eps made it, whatever its network predicts.
+
+x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps ties the two, so one gives the other. eps: Ho et al., "Denoising diffusion
+probabilistic models" (2020), section 3.2; v: Salimans & Ho, "Progressive distillation" (2022), appendix D.
+"""
+
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from minidiff.schedule import Schedule
+
+PREDICTS = ("eps", "x0", "v")
+Level = float | Tensor
+
+
+class Prediction(NamedTuple):
+    """The clean picture and the noise that a denoiser sees in x_t; both (B, C, H, W)."""
+
+    x0: Tensor
+    eps: Tensor
+
+
+def to_prediction(predicts: str, x_t: Tensor, output: Tensor, signal: Level, noise: Level) -> Prediction:
+    """The network's output as (x0, eps), with signal = sqrt(abar_t) and noise = sqrt(1 - abar_t)."""
+    if predicts == "eps":
+        return Prediction((x_t - noise * output) / signal, output)
+    if predicts == "x0":
+        return Prediction(output, (x_t - signal * output) / noise)
+    return Prediction(signal * x_t - noise * output, noise * x_t + signal * output)
+
+
+def training_target(predicts: str, x0: Tensor, eps: Tensor, signal: Level, noise: Level) -> Tensor:
+    """What the network should say: eps, x0 or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x0."""
+    if predicts == "eps":
+        return eps
+    if predicts == "x0":
+        return x0
+    return signal * eps - noise * x0
+
+
+class Denoiser(nn.Module):
+    """A network (x (B, C, H, W), t (B,)) -> (B, C, H, W), the schedule it was trained on and what it predicts.
+
+    Raises ValueError when `predicts` is none of "eps", "x0", "v".
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, predicts: str = "v") -> None:
+        super().__init__()
+        if predicts not in PREDICTS:
+            raise ValueError(f"predicts: expected one of {', '.join(PREDICTS)}, got {predicts!r}")
+        self.net, self.schedule, self.predicts = net, schedule, predicts
+
+    def forward(self, x_t: Tensor, t: int | Tensor, **cond: Tensor) -> Prediction:
+        """x_t (B, C, H, W) at noise level t, an int or (B,) -> Prediction in the dtype of x_t."""
+        return to_prediction(self.predicts, x_t, self._output(x_t, t, cond), *self.schedule.levels(t, x_t))
+
+    def loss(self, x0: Tensor, eps: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        """Mean squared error of the training target, per item: (B,). Ho et al., eq. 14, when predicts is "eps"."""
+        signal, noise = self.schedule.levels(t, x0)
+        x_t = signal * x0 + noise * eps
+        target = training_target(self.predicts, x0, eps, signal, noise)
+        return (self._output(x_t, t, cond) - target).square().flatten(1).mean(1)
+
+    def _output(self, x_t: Tensor, t: int | Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """The network computes in its own dtype; the trajectory keeps that of x_t."""
+        if isinstance(t, int):
+            t = torch.full((len(x_t),), t, device=x_t.device)
+        return self.net(x_t.to(home_of(self.net, x_t).dtype), t, **cond).to(x_t.dtype)
+
+
+def home_of(module: nn.Module, default: Tensor) -> Tensor:
+    """A tensor on the device and in the dtype of a module; `default` if it has no weights."""
+    return next(chain(module.parameters(), module.buffers()), default)

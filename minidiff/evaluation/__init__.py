@@ -1,0 +1,1 @@
+"""How good is it? Metrics, the judges they rest on, the studies behind `minidiff reproduce`, and the files they write."""

@@ -1,0 +1,183 @@
+"""A generative model is a deterministic map from standard normal codes to images; diffusion models also run backwards.
+
+Wu & De la Torre, "A latent space of stochastic diffusion models" (2023), section 3.1; diffusion in the latent space
+of an autoencoder: Rombach et al., "High-resolution image synthesis with latent diffusion models" (2022), section 3.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from minidiff.denoiser import Denoiser, home_of
+from minidiff.encoder import ddim_invert, dpm_encode
+from minidiff.ideal import IdealDenoiser
+from minidiff.samplers import DDIM, Grid, count_blocks, decode_code, grad_of, random_code
+from minidiff.schedule import step_grid
+from minidiff.seeds import Seeds, as_seeds
+
+Shape = tuple[int, int, int]
+
+
+class Generator(Protocol):
+    """codes (B, *code_shape), standard normal -> images (B, C, H, W) in about [-1, 1]."""
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of one item's code."""
+
+    def decode(self, code: Tensor) -> Tensor:
+        """The images of these codes; the same every time."""
+
+
+class Identity(nn.Module):
+    """The autoencoder that does nothing: diffusion in pixels. `bound` is the largest |value| it takes; None for any."""
+
+    def __init__(self, bound: float | None = 1.0) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def encode(self, images: Tensor, seeds: Seeds | None = None) -> Tensor:
+        return images
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents
+
+    def latent_shape(self, image_shape: Shape) -> Shape:
+        return image_shape
+
+
+@dataclass(frozen=True)
+class LatentDiffusion:
+    """An autoencoder, a denoiser of its latents and the sampler's settings: a map from codes to images and back.
+
+    `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, eta in [0, 1] is DDIM's.
+    image_shape is (C, H, W). Raises ValueError for settings outside these ranges.
+    """
+
+    autoencoder: nn.Module
+    denoiser: Denoiser | IdealDenoiser
+    image_shape: Shape
+    steps: int = 50
+    eta: float = 0.1
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.sampler, self.grid  # noqa: B018  wrong settings are refused here, not at the first sample
+
+    @cached_property
+    def sampler(self) -> DDIM:
+        return DDIM(self.denoiser.schedule, self.eta)
+
+    @cached_property
+    def grid(self) -> Grid:
+        return step_grid(self.denoiser.schedule.T, self.steps, self.strength)
+
+    @property
+    def latent_shape(self) -> Shape:
+        """(c, h, w) of one item's latents."""
+        return tuple(self.autoencoder.latent_shape(self.image_shape))
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """(blocks, c, h, w): the start and one block a step; the start alone when eta = 0."""
+        return (count_blocks(self.sampler, self.grid), *self.latent_shape)
+
+    @property
+    def device(self) -> torch.device:
+        return home_of(self.denoiser, torch.empty(0)).device
+
+    def decode(self, code: Tensor) -> Tensor:
+        """code (B, *code_shape) -> images (B, C, H, W), not clamped. Differentiable when the code requires grad."""
+        with grad_of(code):
+            return self.to_images(self.decode_latents(code))
+
+    def encode(self, images: Tensor, seeds: Seeds = 0, trajectory: str = "posterior") -> Tensor:
+        """images (B, C, H, W) in [-1, 1] -> code (B, *code_shape). eta = 0 runs the ODE backwards and needs no seeds.
+
+        Item i depends on seed i alone. Raises ValueError for images of another shape, dtype or range.
+        """
+        return self.encode_latents(self.to_latents(images), seeds, trajectory)
+
+    def decode_latents(self, code: Tensor) -> Tensor:
+        """code (B, *code_shape) -> latents (B, c, h, w)."""
+        if tuple(code.shape[1:]) != self.code_shape:
+            raise ValueError(f"code: expected shape (B, {str(self.code_shape)[1:]}, got {tuple(code.shape)}")
+        return decode_code(self.denoiser, self.sampler, self.grid, code)
+
+    def encode_latents(self, latents: Tensor, seeds: Seeds = 0, trajectory: str = "posterior") -> Tensor:
+        """latents (B, c, h, w) -> code (B, *code_shape), in the dtype of the latents."""
+        if self.eta == 0:
+            return ddim_invert(self.denoiser, self.sampler, self.grid, latents)
+        return dpm_encode(self.denoiser, self.sampler, self.grid, latents, seeds, trajectory)
+
+    @torch.no_grad()
+    def to_latents(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) in [-1, 1] -> the mean latents (B, c, h, w), in the dtype of the images."""
+        check_images(images, self.image_shape, getattr(self.autoencoder, "bound", 1.0))
+        return self.autoencoder.encode(images.to(home_of(self.autoencoder, images).dtype)).to(images.dtype)
+
+    def to_images(self, latents: Tensor) -> Tensor:
+        """latents (B, c, h, w) -> images (B, C, H, W), not clamped, in the dtype of the latents."""
+        return self.autoencoder.decode(latents.to(home_of(self.autoencoder, latents).dtype)).to(latents.dtype)
+
+    def random_code(self, count: int, seeds: Seeds = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(count, *code_shape): what `decode` turns into samples; item i depends on seed i alone."""
+        return random_code(
+            self.latent_shape, self.grid, self.sampler, seeds, count=count, dtype=dtype, device=self.device
+        )
+
+    @torch.no_grad()
+    def sample(self, count: int, seeds: Seeds = 0, batch: int = 64) -> Tensor:
+        """`count` new images (count, C, H, W); they do not depend on `batch`, which bounds the memory."""
+        if count < 1:
+            raise ValueError(f"count: expected at least 1, got {count}")
+        seeds = as_seeds(seeds, count, self.device)
+        with progress("sample", count * len(self.grid), self.denoiser):
+            return torch.cat([self.decode(self.random_code(len(s), s)) for s in seeds.split(batch)])
+
+    def replace(self, **settings: Any) -> Self:
+        """The same networks with other settings: model.replace(eta=0, strength=0.5)."""
+        return dataclasses.replace(self, **settings)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move both networks to a device, in place."""
+        self.autoencoder.to(device)
+        self.denoiser.to(device)
+        return self
+
+
+def check_images(images: Tensor, shape: Shape, bound: float | None = 1.0) -> None:
+    """Raise ValueError unless images are finite floats (B, *shape), B >= 1, within [-bound, bound] up to 1e-3."""
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"images: expected a float tensor with values in [-1, 1], got {got}")
+    if images.ndim != 4 or len(images) == 0 or tuple(images.shape[1:]) != tuple(shape):
+        raise ValueError(f"images: expected shape (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}")
+    if not images.isfinite().all():
+        raise ValueError("images: expected finite numbers, got NaN or infinity")
+    low, high = images.aminmax()
+    if bound is not None and max(-low, high) > bound + 1e-3:
+        raise ValueError(f"images: expected values in [{-bound:g}, {bound:g}], got [{low:.4g}, {high:.4g}]")
+
+
+@contextmanager
+def progress(title: str, total: int, *denoisers: nn.Module) -> Iterator[None]:
+    """A bar that counts denoised items, on the terminal or in the notebook, if the work takes longer than 2 s."""
+    from tqdm.auto import tqdm  # the one thing here that the core does not need
+
+    with tqdm(desc=title, total=total, delay=2, leave=False) as bar:
+        hooks = [
+            denoiser.register_forward_hook(lambda _, inputs, __: bar.update(len(inputs[0])))
+            for denoiser in set(denoisers)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()

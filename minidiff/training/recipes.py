@@ -1,0 +1,120 @@
+"""One recipe per model of the zoo: `recipe("critters-cat")` says exactly how that file came to be.
+
+Every denoiser has its own seed and its own pictures: no two ever saw the same individual, and none saw another species.
+"""
+
+import difflib
+from functools import partial
+
+from minidiff.evaluation.probes import critters_config, fashion_config
+from minidiff.nets.autoencoder import AutoencoderConfig
+from minidiff.nets.unet import UNetConfig
+from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe, Recipe
+
+
+def critters(species: str, seed: int, length: int):
+    """Drawn faces with accessories in fashion, so that there are enough of them to learn from."""
+    from minidiff.data.critters import COMMON_RATES, Critters
+
+    return Critters(species, length=length, seed=seed, rates=COMMON_RATES)
+
+
+def fashion(split: str, classes: tuple[str, ...] | None = None):
+    """Real clothes: the training or test pictures of Fashion-MNIST, of some classes or all."""
+    from minidiff.data.fashion import FashionMNIST
+
+    return FashionMNIST(split, classes=classes)
+
+
+HELD_OUT = 2  # the seed of Critters that nothing is trained or chosen on
+
+
+def critters_denoiser(species: str, seed: int) -> DenoiserRecipe:
+    return DenoiserRecipe(
+        name=f"critters-{species}",
+        config=UNetConfig(in_channels=8, channels=(64, 192), attention=(True, True)),
+        pictures=partial(critters, species=species, seed=seed, length=50_000),
+        held_out=partial(critters, species=species, seed=HELD_OUT, length=2_000),
+        autoencoder="critters-autoencoder",
+        seed=seed,
+        steps=16_000,
+        batch=128,
+        lr=1e-3,
+        decay=0.9995,
+    )
+
+
+def fashion_denoiser(name: str, label: str, seed: int) -> DenoiserRecipe:
+    return DenoiserRecipe(
+        name=f"fashion-{name}",
+        config=UNetConfig(in_channels=4, channels=(64, 160), attention=(True, True)),
+        pictures=partial(fashion, split="train", classes=(label,)),
+        held_out=partial(fashion, split="test", classes=(label,)),
+        autoencoder="fashion-autoencoder",
+        seed=seed,
+        steps=8_000,
+        batch=128,
+        lr=1e-3,
+        decay=0.9995,
+    )
+
+
+ALL = (
+    AutoencoderRecipe(
+        name="critters-autoencoder",
+        config=AutoencoderConfig(),
+        pictures=partial(critters, species="all", seed=100, length=60_000),
+        held_out=partial(critters, species="all", seed=HELD_OUT, length=1_000),
+        seed=100,
+        steps=8_000,
+        batch=32,
+        lr=2e-3,
+    ),
+    critters_denoiser("cat", 101),
+    critters_denoiser("dog", 102),
+    critters_denoiser("wild", 103),
+    ProbeRecipe(
+        name="critters-probe",
+        config=critters_config(),
+        pictures=partial(critters, species="all", seed=104, length=60_000),
+        held_out=partial(critters, species="all", seed=HELD_OUT, length=2_000),
+        seed=104,
+        steps=6_000,
+        batch=64,
+        lr=1e-3,
+    ),
+    AutoencoderRecipe(
+        name="fashion-autoencoder",
+        config=AutoencoderConfig(
+            image_channels=1, latent_channels=4, patch=2, encoder=(48, 128), decoder=(16, 64, 160)
+        ),
+        pictures=partial(fashion, split="train"),
+        held_out=partial(fashion, split="test"),
+        seed=200,
+        steps=5_000,
+        batch=64,
+        lr=1e-3,
+    ),
+    fashion_denoiser("sneaker", "sneaker", 201),
+    fashion_denoiser("boot", "ankle boot", 202),
+    ProbeRecipe(
+        name="fashion-probe",
+        config=fashion_config(),
+        pictures=partial(fashion, split="train"),
+        held_out=partial(fashion, split="test"),
+        seed=204,
+        steps=4_000,
+        batch=64,
+        lr=1e-3,
+    ),
+)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a model of the zoo. Raises ValueError for an unknown name, with the nearest known one."""
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"recipe: there is none for {name!r}; {hint}known are {', '.join(RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,210 @@
+"""What there is to train: autoencoders, denoisers and probes. A recipe is one frozen dataclass instance of one of these.
+
+The loop knows nothing about the kinds: it asks a recipe for a network, a bank of data and a loss per item.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from minidiff import schedule, zoo
+from minidiff.denoiser import Denoiser
+from minidiff.evaluation.probes import probe_report, targets_of
+from minidiff.nets.autoencoder import Autoencoder, kl
+from minidiff.nets.probe import Probe, augment
+from minidiff.nets.unet import UNet
+from minidiff.seeds import normal, uniform
+from minidiff.training.bank import Bank, Watch, latent_bank, picture_bank, to_images, unwatched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """Everything that decides a trained model. `pictures` and `held_out` are functions that open sets of pictures."""
+
+    name: str
+    config: Any
+    pictures: partial
+    held_out: partial
+    seed: int
+    steps: int
+    batch: int
+    lr: float  # the highest; reached after `warmup` steps, then a cosine down to 1 % of it
+    warmup: int = 200
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    decay: float = 0.999  # of the average of the weights
+    clip: float = 1.0  # longest gradient
+    log_every: int = 50
+    checkpoint_every: int = 250
+    licence: str = "CC BY 4.0"
+    kind: ClassVar[str]
+
+    def __post_init__(self):
+        for field in ("steps", "batch", "log_every", "checkpoint_every"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}: expected at least 1, got {getattr(self, field)}")
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A new network. Its random start is the caller's business."""
+
+    @abstractmethod
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        """The training data, one row per picture."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, rows: Bank, seeds: Tensor) -> Tensor:
+        """Loss per item (B,); all its randomness comes from `seeds` (B,)."""
+
+    @abstractmethod
+    def figures(self, network: nn.Module) -> dict[str, float]:
+        """What the finished network is worth on held-out pictures, for the manifest."""
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """What the loss needs around the network that the zoo keeps."""
+        return network
+
+    def sources(self) -> dict[str, str]:
+        """Hashes of the zoo's models that this one is trained on. Raises ValueError when they are not there yet."""
+        return {}
+
+    def prepare(self, network: nn.Module, bank: Bank) -> None:
+        """What the network must measure on the data before training."""
+
+    def finish(self, network: nn.Module, bank: Bank) -> None:
+        """What the network must measure on the data after training."""
+
+    def fields(self) -> dict[str, Any]:
+        """The recipe as JSON-able data: a function becomes its name and arguments."""
+        return {"kind": self.kind} | {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe(Recipe):
+    """L1 + 4 L2 between picture and reconstruction, and a little KL (Rombach et al., CVPR 2022, section 3.1; no GAN)."""
+
+    kl_weight: float = 5e-3  # on nats per colour value: enough to keep the latents smooth and near unit variance
+    kind = "autoencoder"
+
+    def network(self) -> Autoencoder:
+        return Autoencoder(self.config)
+
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        return {"images": picture_bank(self.pictures(), watch)}
+
+    def loss(self, network: Autoencoder, rows: Bank, seeds: Tensor) -> Tensor:
+        images = to_images(rows["images"])
+        mean, logvar = network.posterior(images)
+        latents = mean + (0.5 * logvar).exp() * normal(seeds, mean.shape[1:], "posterior")
+        error = network.decode(latents) - images
+        distortion = (error.abs() + 4 * error.square()).flatten(1).mean(1)
+        return distortion + self.kl_weight * kl(mean, logvar) / images[0].numel()
+
+    def finish(self, network: Autoencoder, bank: Bank) -> None:
+        network.fit_scale(to_images(part) for part in bank["images"][:10_000].split(250))
+
+    @torch.no_grad()
+    def figures(self, network: Autoencoder) -> dict[str, float]:
+        images = to_images(picture_bank(self.held_out()))
+        errors, nats, stds = [], [], []
+        for part in images.split(250):
+            mean, logvar = network.posterior(part)
+            errors.append((network.decode(network.encode(part)).clamp(-1, 1) - part).square().flatten(1).mean(1))
+            nats.append(kl(mean, logvar))
+            stds.append((0.5 * logvar).exp().mean((0, 2, 3)) / network.scale)
+        psnr = 10 * (4 / torch.cat(errors)).log10()
+        return {
+            "held_out_psnr_db": psnr.mean().item(),
+            "held_out_psnr_db_5_percent": psnr.quantile(0.05).item(),
+            "held_out_pictures": len(images),
+            "kl_nats": torch.cat(nats).mean().item(),
+            "posterior_std": torch.stack(stds).mean().item(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserRecipe(Recipe):
+    """Denoising in the latents of a frozen autoencoder of the zoo, t uniform (Ho, Jain & Abbeel, NeurIPS 2020, eq. 14)."""
+
+    autoencoder: str
+    schedule: str = "linear"
+    predicts: str = "v"
+    kind = "denoiser"
+
+    def network(self) -> Denoiser:
+        return self.wrap(UNet(self.config))
+
+    def wrap(self, net: UNet) -> Denoiser:
+        return Denoiser(net, schedule.schedule(self.schedule), self.predicts)
+
+    def sources(self) -> dict[str, str]:
+        return {"autoencoder_sha256": zoo.describe(self.autoencoder)["sha256"]}
+
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        return latent_bank(zoo.load(self.autoencoder), picture_bank(self.pictures(), watch), watch)
+
+    def loss(self, network: Denoiser, rows: Bank, seeds: Tensor) -> Tensor:
+        t = (uniform(seeds, stream="t") * network.schedule.T).long().clamp(max=network.schedule.T - 1)
+        return self.loss_at(network, rows, seeds, t)
+
+    def loss_at(self, network: Denoiser, rows: Bank, seeds: Tensor, t: Tensor) -> Tensor:
+        shape = rows["mean"].shape[1:]
+        x0 = rows["mean"] + rows["std"] * normal(seeds, shape, "posterior")
+        return network.loss(x0, normal(seeds, shape, "noise"), t)
+
+    @torch.no_grad()
+    def figures(self, network: Denoiser) -> dict[str, float]:
+        rows = latent_bank(zoo.load(self.autoencoder), picture_bank(self.held_out()))
+        count, T = len(rows["mean"]), network.schedule.T
+        t = (torch.arange(count) * T) // count  # every part of the noise axis alike
+        losses = [
+            self.loss_at(network, {name: row[part] for name, row in rows.items()}, part, t[part])
+            for part in torch.arange(count).split(250)
+        ]
+        losses = torch.cat(losses)
+        thirds = {
+            f"held_out_loss_{name}": third.mean().item()
+            for name, third in zip(("low_noise", "middle", "high_noise"), losses.tensor_split(3))
+        }
+        return {"held_out_loss": losses.mean().item()} | thirds | {"held_out_pictures": count}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecipe(Recipe):
+    """Reading factors from pictures, blurred and noisy ones too (see `minidiff.nets.probe.augment`)."""
+
+    kind = "probe"
+
+    def network(self) -> Probe:
+        return Probe(self.config)
+
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        pictures = self.pictures()
+        return {"images": picture_bank(pictures, watch)} | targets_of(pictures, torch.arange(len(pictures)))
+
+    def prepare(self, network: Probe, bank: Bank) -> None:
+        network.fit_scale(bank)
+
+    def loss(self, network: Probe, rows: Bank, seeds: Tensor) -> Tensor:
+        return network.loss(augment(to_images(rows["images"]), seeds), rows)
+
+    def figures(self, network: Probe) -> dict[str, float]:
+        return probe_report(network, self.held_out())
+
+
+def plain(value: Any) -> Any:
+    """Data that JSON can hold, readable by people."""
+    if isinstance(value, partial):
+        return {"function": value.func.__name__, **{name: plain(part) for name, part in value.keywords.items()}}
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value.__name__ if callable(value) else value

@@ -1,0 +1,117 @@
+"""The zoo: trained models as safetensors, each with its hash, recipe, figures and licence in a manifest people can read.
+
+`load("critters-cat")` checks the hash before it reads a single weight; nothing here unpickles anything.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as from_bytes
+from torch import nn
+
+WEIGHTS = Path(__file__).parent / "weights"
+MANIFEST = "manifest.json"
+
+
+def load(name: str, device: torch.device | str = "cpu", folder: str | Path = WEIGHTS) -> Any:
+    """A trained model by name: Autoencoder, LatentDiffusion (with its autoencoder) or Probe; float32, eval, frozen.
+
+    Raises ValueError for an unknown name or a file that is not, byte for byte, the one in the manifest;
+    FileNotFoundError when the file is not there.
+    """
+    entry = describe(name, folder)
+    network = build(entry, Path(folder)).to(device)
+    if entry["kind"] != "denoiser":
+        return network
+    from minidiff.denoiser import Denoiser
+    from minidiff.generators import LatentDiffusion
+    from minidiff.schedule import schedule
+
+    check_partner(name, entry, folder)
+    denoiser = Denoiser(network, schedule(entry["schedule"]), entry["predicts"]).eval().requires_grad_(False)
+    autoencoder = load(entry["autoencoder"], device, folder)
+    return LatentDiffusion(autoencoder, denoiser.to(device), tuple(entry["image_shape"]))
+
+
+def names(folder: str | Path = WEIGHTS) -> list[str]:
+    """The models there are."""
+    return sorted(manifest(folder))
+
+
+def manifest(folder: str | Path = WEIGHTS) -> dict[str, dict]:
+    """Everything known about each model, by name."""
+    path = Path(folder) / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else {}
+
+
+def describe(name: str, folder: str | Path = WEIGHTS) -> dict:
+    """The manifest's entry for one model. Raises ValueError for an unknown name, with the nearest known one."""
+    models = manifest(folder)
+    if name not in models:
+        near = difflib.get_close_matches(str(name), models, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"name: no model {name!r} in the zoo; {hint}known are {', '.join(sorted(models)) or 'none yet'}"
+        )
+    return models[name]
+
+
+def read_verified(entry: dict, folder: Path) -> bytes:
+    """The bytes of a model's file, once their hash has been found right."""
+    path = folder / entry["file"]
+    if not path.is_file():
+        raise FileNotFoundError(f"zoo: the manifest names {entry['file']}, but there is no such file in {folder}")
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != entry["sha256"]:
+        raise ValueError(
+            f"zoo: {entry['file']} is damaged or was exchanged: its sha256 is {found}, the manifest says "
+            f"{entry['sha256']}; restore it from the repository"
+        )
+    return content
+
+
+def build(entry: dict, folder: Path = WEIGHTS) -> nn.Module:
+    """The network of a manifest entry with its trained weights, float32, eval, frozen."""
+    weights = from_bytes(read_verified(entry, folder))
+    network = network_of(entry["kind"], entry["config"])
+    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    return network.eval().requires_grad_(False)
+
+
+def network_of(kind: str, config: dict) -> nn.Module:
+    """An untrained network from its kind ("autoencoder", "denoiser", "probe") and its config as JSON data."""
+    from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+    from minidiff.nets.probe import Probe, ProbeConfig
+    from minidiff.nets.unet import UNet, UNetConfig
+
+    kinds = {
+        "autoencoder": (AutoencoderConfig, Autoencoder),
+        "denoiser": (UNetConfig, UNet),
+        "probe": (ProbeConfig, Probe),
+    }
+    if kind not in kinds:
+        raise ValueError(f"kind: expected one of {', '.join(kinds)}, got {kind!r}")
+    config_class, network_class = kinds[kind]
+    known = {field.name for field in dataclasses.fields(config_class)}
+    if unknown := set(config) - known:
+        raise ValueError(
+            f"config: {config_class.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}"
+        )
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    return network_class(config_class(**values))
+
+
+def check_partner(name: str, entry: dict, folder: str | Path) -> None:
+    """Raises ValueError when the autoencoder was replaced after this denoiser was trained in its latents."""
+    current = describe(entry["autoencoder"], folder)["sha256"]
+    if current != entry["autoencoder_sha256"]:
+        raise ValueError(
+            f"zoo: {name} was trained in the latents of another {entry['autoencoder']} "
+            f"({entry['autoencoder_sha256'][:12]}, now {current[:12]}); train it again"
+        )
