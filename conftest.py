@@ -10,8 +10,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # Workers share the cores. Set before t
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
-import jupytext  # noqa: E402
-from nbval.plugin import IPyNbCell, IPyNbFile, find_metadata_tags  # noqa: E402
+import jupytext
+from nbval.plugin import IPyNbCell, IPyNbFile, find_metadata_tags
 
 
 class Lesson(IPyNbFile):

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+NEARLY_1 = 1 - 2**-22  # a cosine that float32 tells from 1: equal codes keep an angle, and a gradient, to divide by
+
 
 class CodeStatistics(NamedTuple):
     """Per block: mean and std (blocks,), and lag1 (blocks - 1,), the correlation of each block with the next."""
@@ -40,11 +42,7 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
         raise ValueError(f"a, b: expected codes of one shape (B, ...), got {tuple(a.shape)} and {tuple(b.shape)}")
     dims = tuple(range(2, a.ndim)) or (1,)
     weight = torch.as_tensor(weight, dtype=a.dtype, device=a.device).reshape((-1,) + (1,) * (a.ndim - 1))
-    norms = (a.square().sum(dims, keepdim=True) * b.square().sum(dims, keepdim=True)).sqrt()
-    cosine = (a * b).sum(dims, keepdim=True) / norms.clamp(min=1e-12)
-    angle = cosine.clamp(-1, 1).arccos()
-    straight = angle.sin() < 1e-4  # parallel, opposite or zero blocks have no great circle: go straight
-    sine = torch.where(straight, 1.0, angle.sin())
-    from_a = torch.where(straight, 1 - weight, ((1 - weight) * angle).sin() / sine)
-    from_b = torch.where(straight, weight, (weight * angle).sin() / sine)
-    return from_a * a + from_b * b
+    norms = (a.square().sum(dims, keepdim=True) * b.square().sum(dims, keepdim=True)).clamp(min=1e-24).sqrt()
+    cosine = (a * b).sum(dims, keepdim=True) / norms
+    angle = cosine.clamp(-NEARLY_1, NEARLY_1).arccos()
+    return (((1 - weight) * angle).sin() * a + (weight * angle).sin() * b) / angle.sin()

@@ -37,6 +37,8 @@ def translate(
     Item i depends on seed i alone; `batch` bounds the memory and changes nothing else.
     Raises ValueError for images, settings or pairs of models that do not fit, before any work is done.
     """
+    if not 0 <= refine <= 1:
+        raise ValueError(f"refine: expected a strength in (0, 1], or 0 for none, got {refine!r}")
     source, target = _with_settings(source, target, method, strength, eta, steps)
     refiner = target.replace(strength=refine, eta=1.0) if refine else None
     check_images(images, source.image_shape, getattr(source.autoencoder, "bound", 1.0))
@@ -52,18 +54,21 @@ def translate(
                 latents = sdedit(target, target.to_latents(x), s)
             else:
                 latents = target.decode_latents(source.encode(x, s))
-            if refiner:
+            if refiner:  # with noise of its own: the start's is already in the picture
                 latents = sdedit(refiner, latents, s, stream="refine")
             done.append(target.to_images(latents))
     return torch.cat(done)
 
 
-def sdedit(model: LatentDiffusion, latents: Tensor, seeds: Seeds = 0, stream: str = "sdedit") -> Tensor:
-    """Noise latents (B, c, h, w) to the model's strength and denoise them with fresh noises (Meng et al., alg. 1)."""
+def sdedit(model: LatentDiffusion, latents: Tensor, seeds: Seeds = 0, stream: str = "path") -> Tensor:
+    """Noise latents (B, c, h, w) to the model's strength and denoise them with fresh noises (Meng et al., alg. 1).
+
+    With the default stream the start is the one that the encoder draws from these seeds; the noises after it are not.
+    """
     seeds = as_seeds(seeds, len(latents), latents.device)
     like = {"dtype": latents.dtype, "device": latents.device}
-    code = random_code(latents.shape[1:], model.grid, model.sampler, seeds, stream=stream, **like)
-    code[:, 0] = start_state(model.sampler.schedule, model.grid, latents, seeds)
+    code = random_code(latents.shape[1:], model.grid, model.sampler, seeds, stream=f"fresh {stream}", **like)
+    code[:, 0] = start_state(model.sampler.schedule, model.grid, latents, seeds, stream)
     return model.decode_latents(code)
 
 

@@ -73,9 +73,9 @@ def ddim_invert(
     return x[:, None]
 
 
-def start_state(schedule: Schedule, grid: Grid, x0: Tensor, seeds: Tensor) -> Tensor:
+def start_state(schedule: Schedule, grid: Grid, x0: Tensor, seeds: Tensor, stream: str = "path") -> Tensor:
     """x_T ~ q(x_T | x0), the first block of the code; SDEdit starts from the same state (seeds (B,))."""
-    return schedule.add_noise(x0, normal(seeds, x0.shape[1:], "path 0", x0.dtype), grid[0].t)
+    return schedule.add_noise(x0, normal(seeds, x0.shape[1:], f"{stream} 0", x0.dtype), grid[0].t)
 
 
 def ode_step(schedule: Schedule, x_s: Tensor, eps: Tensor, step: Step) -> Tensor:

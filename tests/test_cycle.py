@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from minidiff.cycle import sdedit, translate
+from minidiff.encoder import start_state
 from minidiff.generators import Identity, LatentDiffusion
 from minidiff.ideal import IdealDenoiser
 from minidiff.schedule import cosine, linear
+from minidiff.seeds import normal
 
 SCHEDULE = linear()
 SHAPE = (1, 1, 2)
@@ -30,7 +32,8 @@ def identity(y):
 
 
 @pytest.mark.parametrize(
-    ("strength", "place", "sdedit_identity"), [(1.0, 2.00, 0.0), (0.85, 1.98, 0.0), (0.7, 1.92, 0.03), (0.5, 1.70, 0.09)]
+    ("strength", "place", "sdedit_identity"),
+    [(1.0, 2.00, 0.0), (0.85, 1.98, 0.0), (0.7, 1.92, 0.03), (0.5, 1.70, 0.09)],
 )
 def test_identity_is_carried_over(strength, place, sdedit_identity):
     """The table of the toy checks: CycleDiffusion keeps the identity at any strength, SDEdit at none of these."""
@@ -53,7 +56,9 @@ def test_a_model_translates_its_own_pictures_to_themselves(settings):
 def test_an_item_depends_on_its_seed_alone(method):
     settings = {"steps": 20, "strength": 0.8, "refine": 0.2}
     together = translate(A, B, X[:7], method, seeds=40, **settings)
-    torch.testing.assert_close(translate(A, B, X[:7], method, seeds=40, batch=3, **settings), together, rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        translate(A, B, X[:7], method, seeds=40, batch=3, **settings), together, rtol=0, atol=1e-9
+    )
     for i in (0, 6):
         alone = translate(A, B, X[i : i + 1], method, seeds=[40 + i], **settings)
         torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-9)
@@ -68,6 +73,19 @@ def test_sdedit_starts_where_cyclediffusion_starts():
     code, residual = one.encode(X).unbind(1)
     start_only = torch.stack([code, torch.zeros_like(residual)], dim=1)
     torch.testing.assert_close(one.decode(start_only), sdedit(one, X), rtol=0, atol=1e-12)
+
+
+def test_the_noise_after_the_start_is_fresh():
+    """SDEdit shares the first block with the encoder's path and nothing else; refinement shares none."""
+    seeds, shape = torch.arange(5000), (1,)
+    path = [normal(seeds, shape, f"path {k}") for k in (0, 1)]
+    for stream in ("fresh path 1", "refine 0", "fresh refine 1"):
+        for noise in path:
+            assert torch.corrcoef(torch.stack([noise[:, 0], normal(seeds, shape, stream)[:, 0]]))[0, 1].abs() < 0.06
+    far = A.replace(steps=1000, strength=1.0, eta=1.0)
+    start = far.encode(X[:1])[:, 0]
+    assert torch.equal(start, start_state(SCHEDULE, far.grid, X[:1], seeds[:1]))
+    assert not torch.equal(start, start_state(SCHEDULE, far.grid, X[:1], seeds[:1], "refine"))
 
 
 def test_refine_finishes_what_low_strength_left_undone():
@@ -88,7 +106,7 @@ def test_refine_finishes_what_low_strength_left_undone():
         (lambda: translate(A, B, X, "ddib", eta=0.1), "eta: ddib is the ODE, eta = 0; got 0.1"),
         (lambda: translate(A, B, X, strength=0.0), "strength: .* got 0.0"),
         (lambda: translate(A, B, X, strength=1.1), "strength: .* got 1.1"),
-        (lambda: translate(A, B, X, refine=1.1), "strength: .* got 1.1"),
+        (lambda: translate(A, B, X, refine=1.1), "refine: .* got 1.1"),
         (lambda: translate(A, B, X, batch=0), "batch: expected at least 1, got 0"),
         (lambda: translate(A, B, X, seeds=[1, 2]), "seeds: expected one integer per item"),
         (lambda: translate(A, B.replace(steps=50), X), "expected the same steps, got 100 and 50"),

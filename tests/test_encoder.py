@@ -102,7 +102,7 @@ def test_posterior_code_statistics(eta):
         assert abs(seen.std[k].item() / expected - 1) < 5 / math.sqrt(2 * 4000)
         assert abs(seen.mean[k].item()) < 5 * expected / math.sqrt(4000)
     assert (seen.std[1:60] - 1).abs().max() < 0.1  # early and middle blocks are standard normal for every eta
-    assert seen.std[-2] > 1.5 and seen.std[-2] * eta == pytest.approx(0.85, rel=0.35 if eta < 1 else 1.2)
+    assert seen.std[-2] > max(1.5, 0.8 / eta)  # the last noises are not
 
 
 def test_independent_trajectories_pull_back_what_they_pushed():
@@ -117,10 +117,10 @@ def test_independent_trajectories_pull_back_what_they_pushed():
 
 
 def test_posterior_path_has_the_marginals_of_the_forward_process():
-    """q(x_s | x_t, x0) leads x_t ~ q(x_t | x0) to x_s ~ q(x_s | x0) (Song et al., lemma 1): exact, in mean and variance."""
+    """q(x_s | x_t, x0) leads x_t ~ q(x_t | x0) to x_s ~ q(x_s | x0): Song et al., lemma 1, in mean and variance."""
     for sampler in (DDIM(SCHEDULE, 0.3), DDPM(SCHEDULE), DDPM(SCHEDULE, "large")):
         for step in step_grid(1000, 10):
-            x0, x_t = torch.tensor([0.7, 0.7]).double(), torch.tensor([0.0, 1.0]).double()
+            x0, x_t = torch.tensor([[0.7, 0.7], [0.0, 1.0]], dtype=torch.float64)
             mean, std = sampler.posterior.transition(x_t, truth(SCHEDULE, x_t, x0, step.t), step)
             gain, abar_t, abar_s = (mean[1] - mean[0]).item(), SCHEDULE.abar_at(step.t), SCHEDULE.abar_at(step.s)
             at_mean = mean[0].item() + gain * math.sqrt(abar_t) * 0.7

@@ -75,7 +75,7 @@ def test_eta_0_runs_the_ode_backwards():
     generator = LatentDiffusion(Identity(), ideal, SHAPE, steps=200, eta=0.0)
     code = generator.encode(images(torch.float64) * 0.5)
     assert code.shape == (3, 1, *SHAPE)
-    assert (generator.decode(code) - images(torch.float64) * 0.5).abs().max() < 0.02
+    assert (generator.decode(code) - images(torch.float64) * 0.5).abs().max() < 0.03
 
 
 def test_samples_do_not_depend_on_the_batch():

@@ -88,10 +88,12 @@ def affine_chain(sampler, grid):
     mean, var = 0.0, 1.0
     for step in grid:
         abar_t, abar_s = SCHEDULE.abar_at(step.t), SCHEDULE.abar_at(step.s)
-        gain = math.sqrt(abar_t) * STD**2 / (abar_t * STD**2 + 1 - abar_t)  # x0_hat = MEAN + gain (x_t - sqrt(abar_t) MEAN)
+        gain = (
+            math.sqrt(abar_t) * STD**2 / (abar_t * STD**2 + 1 - abar_t)
+        )  # x0_hat = MEAN + gain (x_t - sqrt(abar_t) MEAN)
         offset = MEAN * (1 - gain * math.sqrt(abar_t))
         beta = 1 - abar_t / abar_s
-        std = getattr(sampler, "eta") * math.sqrt((1 - abar_s) / (1 - abar_t) * beta)
+        std = sampler.eta * math.sqrt((1 - abar_s) / (1 - abar_t) * beta)
         if isinstance(sampler, DDPM) and sampler.variance == "large" and step.s >= 0:
             std = math.sqrt(beta)
         if isinstance(sampler, DDIM):
@@ -108,7 +110,7 @@ def affine_chain(sampler, grid):
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 @pytest.mark.parametrize(("steps", "strength"), [(1, 1.0), (20, 1.0), (20, 0.5)])
 def test_gaussian_chain(sampler, steps, strength):
-    """A chain of affine steps is affine: code 0 gives the mean, and unit codes its gains, whose squares sum to the variance."""
+    """An affine chain: code 0 gives the mean, unit codes the gains, and the variance is the sum of their squares."""
     grid = step_grid(1000, steps, strength)
     blocks = count_blocks(sampler, grid)
     units = torch.cat([torch.zeros(1, blocks), torch.eye(blocks)]).double()
@@ -135,7 +137,7 @@ def test_random_codes_decode_to_the_predicted_moments():
 
 
 def test_ode_converges_to_its_closed_form():
-    """For Gaussian data the ODE keeps the standard score: x0 = MEAN + STD (x_T - a MEAN) / sqrt(a^2 STD^2 + 1 - a^2)."""
+    """The ODE keeps a Gaussian's standard score: x0 = MEAN + STD (x_T - a MEAN) / sqrt(a^2 STD^2 + 1 - a^2)."""
     x_T = torch.tensor([-2.0, 0.0, 1.5]).double().view(3, 1, 1, 1, 1)
     abar = SCHEDULE.abar_at(999)
     exact = MEAN + STD * (x_T.flatten() - math.sqrt(abar) * MEAN) / math.sqrt(abar * STD**2 + 1 - abar)
@@ -143,7 +145,9 @@ def test_ode_converges_to_its_closed_form():
     for steps in (25, 50, 100, 200):
         x0 = decode_code(GAUSSIAN, DDIM(SCHEDULE, 0.0), step_grid(1000, steps), x_T).flatten()
         errors.append((x0 - exact).abs().max().item())
-    assert all(0.35 < b / a < 0.6 for a, b in zip(errors, errors[1:])), errors  # first order: half the step, half the error
+    assert all(0.35 < b / a < 0.6 for a, b in zip(errors, errors[1:])), (
+        errors
+    )  # first order: half the step, half the error
 
 
 def test_sampling_yields_every_step():
@@ -153,7 +157,9 @@ def test_sampling_yields_every_step():
     assert [state.step for state in states] == list(grid)
     assert [(state.index, state.total) for state in states] == [(i, 5) for i in range(5)]
     assert torch.equal(states[-1].x, decode_code(GAUSSIAN, sampler, grid, code))
-    assert torch.equal(states[-1].x, states[-1].prediction.x0)  # the residual is 0: the last step lands on its own guess
+    assert torch.equal(
+        states[-1].x, states[-1].prediction.x0
+    )  # the residual is 0: the last step lands on its own guess
 
 
 def test_random_code():

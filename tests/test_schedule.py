@@ -17,7 +17,9 @@ def test_abar_is_diffusers(name):
     start, end = BETAS[name]
     theirs = DDPMScheduler(beta_schedule=DIFFUSERS_NAMES[name], beta_start=start, beta_end=end).alphas_cumprod
     assert schedule(name).abar.dtype == torch.float64
-    torch.testing.assert_close(schedule(name).abar.float(), theirs, rtol=2e-4, atol=1e-7)  # theirs is float32 throughout
+    torch.testing.assert_close(
+        schedule(name).abar.float(), theirs, rtol=2e-4, atol=1e-7
+    )  # theirs is float32 throughout
 
 
 def test_published_values():

@@ -1,1 +1,1 @@
-"""Sets of pictures: Critters (drawn, endless), Fashion-MNIST (real, small) and any folder of images, all behind one interface."""
+"""Sets of pictures behind one interface: Critters (drawn, endless), Fashion-MNIST (real, small), any folder of images."""

@@ -1,7 +1,7 @@
 """Captions for critters, from a small grammar: "a smiling striped orange cat wearing a blue hat on a green background".
 
-    caption = "a" [baby] [mood] [pattern] coat species ["wearing" things] "on a" background "background"
-    mood = smiling | sad        things = glasses | a HAT hat | glasses and a HAT hat
+caption = "a" [baby] [mood] [pattern] coat species ["wearing" things] "on a" background "background"
+mood = smiling | sad        things = glasses | a HAT hat | glasses and a HAT hat
 """
 
 import torch

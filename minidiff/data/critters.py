@@ -5,7 +5,6 @@ Picture i of stream `seed` is the same whatever the batch, the length or the ord
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from minidiff.data.factors import COMMON_RATES, RARE_RATES, Factors, sample_factors

@@ -19,12 +19,22 @@ COATS = {
     "orange": (0.90, 0.52, 0.20), "brown": (0.50, 0.32, 0.20), "grey": (0.56, 0.57, 0.61), "cream": (0.93, 0.81, 0.60),
     "white": (0.94, 0.93, 0.91), "black": (0.21, 0.20, 0.23),
 }  # fmt: skip
-EYES = {"green": (0.35, 0.75, 0.30), "blue": (0.25, 0.60, 0.92), "amber": (0.95, 0.68, 0.12), "hazel": (0.60, 0.40, 0.18)}
+EYES = {
+    "green": (0.35, 0.75, 0.30),
+    "blue": (0.25, 0.60, 0.92),
+    "amber": (0.95, 0.68, 0.12),
+    "hazel": (0.60, 0.40, 0.18),
+}
 BACKGROUNDS = {
     "red": (0.78, 0.32, 0.34), "yellow": (0.90, 0.78, 0.40), "green": (0.40, 0.66, 0.42), "teal": (0.30, 0.62, 0.64),
     "blue": (0.34, 0.48, 0.78), "purple": (0.56, 0.40, 0.72), "pink": (0.92, 0.62, 0.74),
 }  # fmt: skip
-HATS = {"red": (0.85, 0.16, 0.18), "blue": (0.15, 0.32, 0.85), "green": (0.10, 0.60, 0.28), "yellow": (0.98, 0.84, 0.15)}
+HATS = {
+    "red": (0.85, 0.16, 0.18),
+    "blue": (0.15, 0.32, 0.85),
+    "green": (0.10, 0.60, 0.28),
+    "yellow": (0.98, 0.84, 0.15),
+}
 
 RARE_RATES = {"glasses": 0.02, "hat": 0.01, "baby": 0.01}  # how often each group occurs in the world
 COMMON_RATES = {"glasses": 0.15, "hat": 0.15, "baby": 0.02}  # the same world where accessories are in fashion
@@ -113,7 +123,9 @@ def sample_factors(
         return (colours[choice(len(palette), name, of)] + shade + tint).clamp(0, 1)
 
     return Factors(
-        species=choice(len(NAMES), "species", who) if species == "all" else torch.full_like(seeds, species_index(species)),
+        species=choice(len(NAMES), "species", who)
+        if species == "all"
+        else torch.full_like(seeds, species_index(species)),
         x=between(-0.15, 0.15, "x"),
         y=between(-0.08, 0.18, "y"),
         size=between(0.50, 0.68, "size"),

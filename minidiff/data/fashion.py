@@ -25,10 +25,11 @@ PER_CLASS = 64
 class FashionMNIST:
     """The pictures of some classes, in the order of the file, as `Pictures` of shape (1, size, size).
 
-    split: "train" (60,000), "test" (10,000), or "subset": the first 64 test pictures of sneaker, ankle-boot, pullover and coat,
-    which ship with minidiff and need no files. classes: names from CLASSES (all by default). root: the folder of the .gz files
-    (by default $MINIDIFF_DATA, Debian's dataset-fashion-mnist and the cache are searched, then the files are downloaded).
-    size: the 28x28 pictures stand in the middle of a black square of this size. `labels` (N,) are positions in CLASSES.
+    split: "train" (60,000), "test" (10,000), or "subset": the first 64 test pictures of sneaker, ankle-boot, pullover and
+    coat, which ship with minidiff and need no files. classes: names from CLASSES (all by default). root: the folder of the
+    .gz files (by default $MINIDIFF_DATA, Debian's dataset-fashion-mnist and the cache are searched, then they are
+    downloaded). size: the 28x28 pictures stand in the middle of a black square of this size. `labels` (N,) are positions
+    in CLASSES.
 
     Raises ValueError for an unknown split, class or size and for damaged files, FileNotFoundError where there are none.
     """

@@ -1,7 +1,7 @@
 """The four files of Fashion-MNIST: found on this machine, or fetched once, and checked before a pixel of them is used.
 
 Xiao, Rasul & Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms", 2017
-(arXiv 1708.07747). They are in MNIST's idx format: magic number, dimensions, then plain bytes, all of it compressed by gzip.
+(arXiv 1708.07747). They are in MNIST's idx format: a magic number, the dimensions, then plain bytes; all compressed by gzip.
 """
 
 import gzip
@@ -48,7 +48,8 @@ def places() -> list[Path]:
 def find(split: str, root: str | Path | None = None) -> Path | None:
     """The first folder with both files of the split, or None. `root` given: that folder and no other."""
     folders = places() if root is None else [Path(root)]
-    return next((folder for folder in folders if all((folder / f"{name}.gz").is_file() for name in names(split))), None)
+    files = [f"{name}.gz" for name in names(split)]
+    return next((folder for folder in folders if all((folder / file).is_file() for file in files)), None)
 
 
 def find_or_fetch(split: str, root: str | Path | None = None) -> Path:
@@ -91,13 +92,15 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or damaged ({error}); {advice}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
-        raise ValueError(f"{path} is no idx file of bytes: it begins {data[:4].hex() or 'empty'}, not 000008..; {advice}")
+        raise ValueError(f"{path} is no idx file of bytes: it begins {data[:4].hex() or 'empty'}, not 000008; {advice}")
     start = 4 + 4 * data[3]
     shape = struct.unpack(f">{data[3]}I", data[4:start])
     if len(data) - start != math.prod(shape):
-        raise ValueError(f"{path} should hold {math.prod(shape)} bytes for its shape {shape}, not {len(data) - start}")
+        raise ValueError(f"{path} has {len(data) - start} bytes of pixels, its shape {shape} needs {math.prod(shape)}")
     if sha256 and (got := hashlib.sha256(data).hexdigest()) != sha256:
-        raise ValueError(f"{path} is not the Fashion-MNIST file of that name: its sha256 is {got}, not {sha256}; {advice}")
+        raise ValueError(
+            f"{path} is not the Fashion-MNIST file of that name: its contents have sha256 {got}, not {sha256}; {advice}"
+        )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 

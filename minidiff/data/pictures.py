@@ -1,6 +1,7 @@
 """The one interface of every set of pictures: a length, a shape, and pictures in [-1, 1] by index.
 
-Training, lessons and evaluation are written against it, so drawn animals, real shoes and your own photographs are exchangeable.
+Training, lessons and evaluation are written against it, so drawn animals, real shoes and your own photographs change
+places freely.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,10 @@ Indices = int | slice | Sequence[int] | Tensor
 
 @runtime_checkable
 class Pictures(Protocol):
-    """`len(pictures)` pictures of one `shape` (C, H, W). `pictures[indices]` is (B, C, H, W) float32 in [-1, 1], an int gives (C, H, W)."""
+    """`len(pictures)` pictures of one `shape` (C, H, W).
+
+    `pictures[indices]` is (B, C, H, W) float32 in [-1, 1]; a single int gives (C, H, W).
+    """
 
     @property
     def shape(self) -> tuple[int, int, int]: ...
@@ -27,8 +31,8 @@ class Pictures(Protocol):
 def as_indices(indices: Indices, length: int) -> Tensor:
     """Whatever one may write between brackets as positions (B,), int64, in [0, length). Negative ones count from the end.
 
-    A bool tensor (length,) picks where it is true; an int gives one position. Raises IndexError beyond either end (as Python's
-    own sequences do, so that `for picture in pictures` ends) and ValueError for anything that is not whole numbers.
+    A bool tensor (length,) picks where it is true; an int gives one position. Raises IndexError beyond either end (as
+    Python's own sequences do, so that `for picture in pictures` ends), ValueError for what is not whole numbers.
     """
     if isinstance(indices, slice):
         return torch.arange(*indices.indices(length))

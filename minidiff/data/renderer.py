@@ -15,7 +15,20 @@ from minidiff.data.factors import Factors
 from minidiff.data.species import shapes
 
 CREAM, PINK, BLACK, WHITE = (0.98, 0.95, 0.88), (0.95, 0.60, 0.62), (0.09, 0.08, 0.10), (1.0, 1.0, 1.0)
-PARTS = ("background", "ears", "head", "pattern", "muzzle", "eyes", "pupils", "nose", "mouth", "whiskers", "glasses", "hat")
+PARTS = (
+    "background",
+    "ears",
+    "head",
+    "pattern",
+    "muzzle",
+    "eyes",
+    "pupils",
+    "nose",
+    "mouth",
+    "whiskers",
+    "glasses",
+    "hat",
+)
 EYE_X, EYE_Y = 0.42, -0.12  # shared by all species, as in aligned photographs
 GAZE = 0.10  # how far the iris wanders, in head radii
 
@@ -96,7 +109,9 @@ def _layers(f: Factors, size: int) -> Iterator[Layer]:
         shape["ear_base_x"] + (shape["ear_tip_x"] - shape["ear_base_x"]) * length,
         shape["ear_base_y"] + (shape["ear_tip_y"] - shape["ear_base_y"]) * length,
     )
-    distance = cone(side, v, (shape["ear_base_x"], shape["ear_base_y"]), tip, shape["ear_base_radius"], shape["ear_tip_radius"])
+    distance = cone(
+        side, v, (shape["ear_base_x"], shape["ear_base_y"]), tip, shape["ear_base_radius"], shape["ear_tip_radius"]
+    )
     ear, ear_colour = cover(distance), mix(coat, dark, shape["ear_dark"])
     yield Layer("ears", ear, ear_colour)
     yield Layer("ears", cover(distance + 0.13) * shape["ear_inner"], mix(coat, flat(PINK), 0.75))
@@ -129,7 +144,8 @@ def _layers(f: Factors, size: int) -> Iterator[Layer]:
 
     # nose
     nose_y = shape["muzzle_y"] - 0.17
-    nose = ellipse(u / shape["nose_width"] / (1 - 0.35 * (v - nose_y) / shape["nose_height"]), (v - nose_y) / shape["nose_height"], shape["nose_height"])
+    nose_v = (v - nose_y) / shape["nose_height"]
+    nose = ellipse(u / shape["nose_width"] / (1 - 0.35 * nose_v), nose_v, shape["nose_height"])  # narrower below
     yield Layer("nose", cover(nose), mix(flat(BLACK), flat(PINK), shape["nose_pink"]))
 
     # eyes: white, iris, pupil, glint; the last three follow the gaze

@@ -5,6 +5,7 @@ time enters each residual block (Ho, Jain & Abbeel, NeurIPS 2020, appendix B; Dh
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +38,12 @@ class UNet(nn.Module):
         widths, time = config.channels, config.time
         self.time = nn.Sequential(nn.Linear(widths[0], time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
         self.first = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        levels = list(zip((widths[0], *widths), widths, config.attention))
+        levels = list(zip((widths[0], *widths[:-1]), widths, config.attention, strict=True))
         self.down = nn.ModuleList(Stage(c_in, c, attention, time) for c_in, c, attention in levels)
         self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in widths[:-1])
         self.middle = ResBlock(widths[-1], widths[-1], time)
         self.up = nn.ModuleList(Stage(2 * c, c, attention, time) for _, c, attention in levels)
-        self.grow = nn.ModuleList(Grow(c, c_out) for c_out, c in zip(widths, widths[1:]))
+        self.grow = nn.ModuleList(Grow(c, c_out) for c_out, c in pairwise(widths))
         self.norm = norm(widths[0])
         self.last = zero(nn.Conv2d(widths[0], config.out_channels or config.in_channels, 3, padding=1))
 

@@ -1,4 +1,4 @@
-"""Training: one loop on Accelerate for every network, and one recipe (a frozen dataclass instance) per model of the zoo.
+"""One training loop on Accelerate for every network; one recipe, a frozen dataclass instance, per model of the zoo.
 
 for step in train(recipe("critters-cat"), "runs/critters-cat"):
     print(step.step, step.loss)

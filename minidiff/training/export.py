@@ -1,4 +1,4 @@
-"""From a finished run to the zoo: weights in half precision, figures measured on what is shipped, a line in the manifest."""
+"""From a finished run to the zoo: weights in half precision, figures measured on them, an entry in the manifest."""
 
 import hashlib
 import json
@@ -15,12 +15,14 @@ from minidiff.training.recipes import recipe
 from minidiff.training.tasks import Recipe
 
 
-def export(run_dir: str | Path, folder: str | Path = zoo.WEIGHTS, chosen: Recipe | None = None) -> Path:
-    """Write `folder`/NAME.safetensors and the model's entry in the manifest; returns the path of the weights.
+def export(run_dir: str | Path, folder: str | Path | None = None, chosen: Recipe | None = None) -> Path:
+    """Write NAME.safetensors and the model's entry in the manifest; returns the path of the weights.
+
+    `folder` None is the zoo itself; `chosen` the recipe that measures the figures (default: the one of this name).
 
     Raises FileNotFoundError when the run in `run_dir` is not finished.
     """
-    folder = Path(folder)
+    folder = Path(folder or zoo.WEIGHTS)
     if not (Path(run_dir) / MODEL).exists():
         raise FileNotFoundError(f"run_dir: no {MODEL} in {run_dir}: the run is not finished, train on before exporting")
     tensors, facts = load(Path(run_dir) / MODEL)

@@ -1,7 +1,7 @@
-"""The one training loop: AdamW, warm-up and cosine, an average of the weights, checkpoints; a generator of steps.
+"""The one training loop: a generator that yields every step, keeps the metrics file and writes checkpoints.
 
-Every step is a function of the recipe, the step number and the state before it, so a killed run that is resumed ends with
-the same bits as one that was not (on one process and with the same number of threads).
+Every step is a function of the recipe, the step number and the state before it, so a killed run that is resumed ends
+with the same bits as one that was not (on one process and with the same number of threads).
 """
 
 import math
@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
 
 from minidiff.training import metrics
-from minidiff.training.bank import Bank, Watch, batch_seeds, draw, unwatched
-from minidiff.training.checkpoint import flatten_optimizer, load, restore_optimizer, save
-from minidiff.training.ema import EMA
+from minidiff.training.bank import Watch, unwatched
+from minidiff.training.checkpoint import load, save
 from minidiff.training.machine import machine
+from minidiff.training.run import Run
 from minidiff.training.tasks import Recipe
 
 CHECKPOINT, METRICS, MODEL = "checkpoint.safetensors", "metrics.jsonl", "model.safetensors"
@@ -34,17 +33,6 @@ class TrainStep:
     lr: float
     seconds: float
     images_per_second: float
-
-
-class Objective(nn.Module):
-    """The loss as a module: several processes synchronise gradients in `forward`, so the whole loss must be inside."""
-
-    def __init__(self, recipe: Recipe, network: nn.Module):
-        super().__init__()
-        self.recipe, self.network = recipe, network
-
-    def forward(self, rows: Bank, seeds: Tensor) -> Tensor:
-        return self.recipe.loss(self.network, rows, seeds).mean()
 
 
 def train(
@@ -63,73 +51,45 @@ def train(
     Raises ValueError when `out_dir` holds a run of a different recipe, or a damaged checkpoint.
     """
     out = Path(out_dir)
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available() if cpu is None else cpu, mixed_precision=mixed_precision
-    )
-    rank, ranks, device = accelerator.process_index, accelerator.num_processes, accelerator.device
-    if recipe.batch % ranks:
-        raise ValueError(f"batch: expected a multiple of the {ranks} processes, got {recipe.batch}")
+    on_cpu = not torch.cuda.is_available() if cpu is None else cpu
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision)
+    writes = accelerator.is_main_process
     identity = recipe.fields() | recipe.sources()
-    saved = load(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else None
-    if saved:
-        check_same(identity, saved[1]["recipe"], out)
+    tensors, state = load(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else ({}, {})
+    if state:
+        check_same(identity, state["recipe"], out)
 
-    bank = {name: values.to(device) for name, values in recipe.bank(watch).items()}
-    torch.manual_seed(recipe.seed)
-    network = recipe.network().to(device)
-    recipe.prepare(network, bank)
-    optimizer = torch.optim.AdamW(network.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay)
-    objective, optimizer = accelerator.prepare(Objective(recipe, network), optimizer)
-    ema = EMA(network, recipe.decay)
-    state = {"step": 0, "seconds": 0.0, "window": [], "recipe": identity}
-    if saved:
-        tensors, state = saved
-        network.load_state_dict(part(tensors, "network/"))
-        ema.load(part(tensors, "average/"))
-        restore_optimizer(optimizer, part(tensors, "optimizer/"))
-    elif accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CHECKPOINT).unlink(missing_ok=True)
-        (out / MODEL).unlink(missing_ok=True)
-    if accelerator.is_main_process:
-        metrics.cut(out / METRICS, state["step"])
+    run = Run(recipe, accelerator, watch)
+    if state:
+        run.restore(tensors)
+    elif writes:
+        start_anew(out)
+    done, window, before = state.get("step", 0), state.get("window", []), state.get("seconds", 0.0)
+    if writes:
+        metrics.cut(out / METRICS, done)
 
-    start, begun = time.perf_counter() - state["seconds"], state["step"]
-    resumed_at = state["seconds"]
-    for step in range(state["step"], recipe.steps):
-        lr = learning_rate(recipe, step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        seeds = batch_seeds(recipe.seed, step, recipe.batch, rank, ranks).to(device)
-        loss = objective(draw(bank, seeds), seeds)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(objective.parameters(), recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update(network, step)
+    start, first = time.perf_counter(), done
+    while done < recipe.steps:
+        lr = learning_rate(recipe, done)
+        loss = run.step(done, lr)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss: {loss} after step {done} of {recipe.name}; try an lr below {recipe.lr}")
 
-        done, seconds = step + 1, time.perf_counter() - start
-        value = accelerator.reduce(loss.detach(), "mean").item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"loss: {value} at step {done} of {recipe.name}; a lower lr than {recipe.lr} may help"
-            )
-        state |= {"step": done, "seconds": seconds, "window": [*state["window"], value]}
-        rate = (done - begun) * recipe.batch / max(seconds - resumed_at, 1e-9)
+        done, window, elapsed = done + 1, [*window, loss], time.perf_counter() - start
+        seconds, rate = before + elapsed, (done - first) * recipe.batch / elapsed
         if done % recipe.log_every == 0 or done == recipe.steps:
-            row = {"step": done, "loss": sum(state["window"]) / len(state["window"]), "lr": lr}
-            state["window"] = []
-            if accelerator.is_main_process:
+            if writes:
+                row = {"step": done, "loss": sum(window) / len(window), "lr": lr}
                 metrics.append(out / METRICS, row | {"images_per_second": round(rate, 1), "seconds": round(seconds, 2)})
-        if (done % recipe.checkpoint_every == 0 or done == recipe.steps) and accelerator.is_main_process:
-            save(out / CHECKPOINT, tensors_of(network, ema, optimizer), state)
-        yield TrainStep(done, recipe.steps, value, lr, seconds, rate)
+            window = []
+        if writes and (done % recipe.checkpoint_every == 0 or done == recipe.steps):
+            state = {"step": done, "seconds": seconds, "window": window, "recipe": identity}
+            save(out / CHECKPOINT, run.tensors(), state)
+        yield TrainStep(done, recipe.steps, loss, lr, seconds, rate)
 
-    if accelerator.is_main_process:
-        ema.copy_to(network)
-        recipe.finish(network, bank)
-        facts = {"recipe": identity, "steps": state["step"], "seconds": round(state["seconds"], 1)}
-        save(out / MODEL, network.state_dict(), facts | {"command": command, "machine": machine(device, ranks)})
+    if writes:
+        facts = {"recipe": identity, "steps": done, "seconds": round(state["seconds"], 1), "command": command}
+        save(out / MODEL, run.finish(), facts | {"machine": machine(accelerator.device, accelerator.num_processes)})
     accelerator.wait_for_everyone()
 
 
@@ -140,13 +100,11 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.lr * rise * fall
 
 
-def tensors_of(network: nn.Module, ema: EMA, optimizer) -> dict[str, Tensor]:
-    parts = {"network/": network.state_dict(), "average/": ema.average, "optimizer/": flatten_optimizer(optimizer)}
-    return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
-
-
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def start_anew(out: Path) -> None:
+    """Make the folder, and take away what an older run left there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (CHECKPOINT, MODEL):
+        (out / name).unlink(missing_ok=True)
 
 
 def check_same(fields: dict, saved: dict, out: Path) -> None:

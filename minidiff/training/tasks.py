@@ -73,10 +73,10 @@ class Recipe(ABC):
         """Hashes of the zoo's models that this one is trained on. Raises ValueError when they are not there yet."""
         return {}
 
-    def prepare(self, network: nn.Module, bank: Bank) -> None:
+    def prepare(self, network: nn.Module, bank: Bank) -> None:  # noqa: B027  most have nothing to measure
         """What the network must measure on the data before training."""
 
-    def finish(self, network: nn.Module, bank: Bank) -> None:
+    def finish(self, network: nn.Module, bank: Bank) -> None:  # noqa: B027
         """What the network must measure on the data after training."""
 
     def fields(self) -> dict[str, Any]:
@@ -200,7 +200,8 @@ class ProbeRecipe(Recipe):
 def plain(value: Any) -> Any:
     """Data that JSON can hold, readable by people."""
     if isinstance(value, partial):
-        return {"function": value.func.__name__, **{name: plain(part) for name, part in value.keywords.items()}}
+        positional = {"arguments": plain(value.args)} if value.args else {}
+        return {"function": value.func.__name__} | positional | plain(value.keywords)
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,0 +1,227 @@
+"""The terminal face of minidiff: every command is a few lines that call the package, and says what it wrote.
+
+Heavy imports stand inside the commands, so that `minidiff --help` is there at once.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="minidiff",
+    help="Latent diffusion and CycleDiffusion, small enough to read. Start with: minidiff tour, or: minidiff lab",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data = typer.Typer(
+    help="Get pictures: Fashion-MNIST found or fetched, Critters drawn into files.", no_args_is_help=True
+)
+app.add_typer(data, name="data")
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the full grid (default: the model's, 50).")]
+Eta = Annotated[float | None, typer.Option(help="Noise of the sampler: 0 is the ODE, 1 is DDPM.")]
+Seed = Annotated[int, typer.Option(help="Picture i is made from seed + i.")]
+Device = Annotated[str, typer.Option(help='"cpu", "cuda", ...')]
+
+
+class Method(StrEnum):
+    cyclediffusion = "cyclediffusion"
+    sdedit = "sdedit"
+    ddib = "ddib"
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from minidiff import __version__
+
+        typer.echo(f"minidiff {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def tour(out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("tour")) -> None:
+    """The whole package in a minute: sample, reconstruct, translate; writes pictures and an index.html."""
+    from minidiff.tour import run
+
+    run(out)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="A model of the zoo, such as critters-cat.")],
+    steps: Annotated[int | None, typer.Option(help="Stop after so many steps (default: the recipe's).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run (default: runs/NAME).")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run that is in the folder.")] = True,
+    export: Annotated[bool, typer.Option("--export", help="Put the result into the zoo.")] = False,
+) -> None:
+    """Train one model of the zoo by its recipe; a run that was stopped goes on where it was."""
+    from minidiff.training.command import run
+
+    typer.echo(f"The run is in {run(name, steps=steps, out=out, resume=resume, export=export)}")
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="A model of the zoo, such as critters-cat.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 16,
+    steps: Steps = None,
+    eta: Eta = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    out: Out = Path("sample.png"),
+) -> None:
+    """New pictures from a trained model, as one PNG."""
+    from minidiff.data.png import write_grid
+
+    model = _diffusion(name, device).replace(**_given(steps=steps, eta=eta))
+    typer.echo(f"Wrote {write_grid(model.sample(count, seeds=seed).split(8), out)}")
+
+
+@app.command()
+def translate(
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image files or folders (default: pictures of the world).")
+    ] = None,
+    source: Annotated[str, typer.Option("--from", help="The model that encodes.")] = "critters-cat",
+    target: Annotated[str, typer.Option("--to", help="The model that decodes.")] = "critters-dog",
+    method: Annotated[
+        Method, typer.Option(help="CycleDiffusion, or a rival to compare it with.")
+    ] = Method.cyclediffusion,
+    strength: Annotated[float | None, typer.Option(help="How far up the noise axis, in (0, 1].")] = None,
+    eta: Eta = None,
+    steps: Steps = None,
+    refine: Annotated[float, typer.Option(help="Denoise the result once more from this strength.")] = 0.0,
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures of the world.")] = 8,
+    device: Device = "cpu",
+    out: Out = Path("translation.png"),
+) -> None:
+    """Translate pictures with two models that never saw each other's: sources above, translations below, as one PNG.
+
+    Without IMAGES, held-out pictures of the source model's world are taken; for Critters a third row shows the true answer.
+    """
+    import minidiff.cycle
+    from minidiff.data.png import write_grid
+    from minidiff.worlds import held_out, read_images, truth
+
+    models = _diffusion(source, device), _diffusion(target, device)
+    shape = models[0].image_shape
+    pictures = (read_images(images, shape) if images else held_out(source)[:count]).to(device)
+    settings = _given(strength=strength, eta=eta, steps=steps)
+    result = minidiff.cycle.translate(*models, pictures, method.value, seeds=seed, refine=refine, **settings)
+    true = None if images else truth(source, target, count)
+    rows = [pictures.cpu(), result.cpu(), *([true] if true is not None else [])]
+    typer.echo(
+        f"Wrote {write_grid(rows, out)}: {', '.join(['source', method.value, 'truth'][: len(rows)])} from the top"
+    )
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="The study; without it, the list of them.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small form of it, under a minute.")] = False,
+) -> None:
+    """Measure a figure of the README or a lesson again and write results/NAME.json."""
+    from minidiff.evaluation import studies
+
+    if name is None:
+        for known, study in studies.STUDIES.items():
+            typer.echo(f"{known:24} {(study.__doc__ or '').strip().splitlines()[0]}")
+        return
+    typer.echo(f"Wrote {studies.reproduce(name, quick=quick)}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open the lessons in JupyterLab. Options go to JupyterLab: --no-browser on a server, --port=8889."""
+    from minidiff.lab import start
+
+    raise typer.Exit(start(context.args))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation, down to a first picture; exit code 1 if something is wrong."""
+    from minidiff.doctor import checks, healthy
+
+    found = []
+    for check in checks():
+        typer.echo(check)
+        found.append(check)
+    raise typer.Exit(0 if healthy(found) else 1)
+
+
+@data.command()
+def fashion() -> None:
+    """Find Fashion-MNIST on this machine, or download and check it (30 MB); prints where it is."""
+    from minidiff.data.fashion_files import find_or_fetch, read
+
+    for split in ("train", "test"):
+        folder = find_or_fetch(split)
+        typer.echo(f"{split:5} {len(read(folder, split)[1]):6} pictures in {folder}")
+
+
+@data.command()
+def critters(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("critters"),
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many of each species.")] = 100,
+    species: Annotated[str, typer.Option(help='"cat", "dog", "wild", or "all" for a subfolder of each.')] = "all",
+    size: Annotated[int, typer.Option(min=8, help="Side in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="Which stream of pictures.")] = 0,
+) -> None:
+    """Draw Critters into PNG files, one folder a species, as AFHQ lays out its photographs."""
+    from tqdm import tqdm
+
+    from minidiff.data.critters import NAMES, Critters
+    from minidiff.data.png import write_png
+
+    names = NAMES if species == "all" else (species,)
+    worlds = {name: Critters(name, length=count, seed=seed, size=size) for name in names}
+    with tqdm(total=count * len(names), unit="picture", delay=2) as bar:
+        for name, world in worlds.items():
+            for start in range(0, count, 100):
+                for number, image in enumerate(world[start : start + 100], start):
+                    write_png(image, out / name / f"{number:06}.png")
+                    bar.update()
+    typer.echo(f"Wrote {count * len(names)} pictures into {out}")
+
+
+def _given(**settings) -> dict:
+    """Only the settings that were given: the model's own stand for the rest."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _diffusion(name: str, device: str):
+    """A model of the zoo that makes pictures, or ValueError."""
+    import minidiff
+    from minidiff.generators import LatentDiffusion
+
+    model = minidiff.load(name, device)
+    if not isinstance(model, LatentDiffusion):
+        raise ValueError(f"{name} is a {type(model).__name__.lower()}: expected a diffusion model such as critters-cat")
+    return model
+
+
+def main() -> None:
+    """Errors that the user can mend are one line and exit code 2; `--debug` shows where they come from."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.secho(f"minidiff: {error}", fg="red", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

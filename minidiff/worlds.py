@@ -1,0 +1,52 @@
+"""Pictures to try a model of the zoo on: held-out ones of its own world, or files of yours in the shape it needs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minidiff.data.pictures import Pictures
+
+HELD_OUT = 2  # the stream of Critters that nothing is trained or chosen on
+
+
+def held_out(name: str) -> Pictures:
+    """Pictures that the model `name` was not trained on and that every installation has: Critters, or the shipped shoes."""
+    from minidiff.training.recipes import recipe
+
+    wanted = recipe(name).held_out.keywords
+    if "species" in wanted:
+        from minidiff.data.critters import Critters
+
+        return Critters(wanted["species"], seed=HELD_OUT)
+    from minidiff.data.fashion import FashionMNIST
+
+    return FashionMNIST("subset", classes=wanted.get("classes"))
+
+
+def truth(source: str, target: str, count: int) -> Tensor | None:
+    """The first held-out animals of one model drawn as the other's species, (count, 3, 64, 64); None in the real world."""
+    from minidiff.data.critters import Critters, render
+
+    pictures, answers = held_out(source), held_out(target)
+    if not isinstance(pictures, Critters) or not isinstance(answers, Critters):
+        return None
+    return render(pictures.factors(slice(count)).replace(species=answers.species), pictures.size)
+
+
+def read_images(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Tensor:
+    """Image files, and all images in folders, as (B, *shape) in [-1, 1]: a square of each from its middle.
+
+    Raises FileNotFoundError for what is not there, ValueError naming a file that is damaged.
+    """
+    from minidiff.data.folder import ImageFolder, read_image
+
+    channels, size, _ = shape
+    parts = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            parts.append(ImageFolder(path, size=size, channels=channels)[:])
+        else:
+            parts.append(read_image(path, size, channels)[None])
+    return torch.cat(parts)

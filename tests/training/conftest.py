@@ -1,0 +1,39 @@
+"""Recipes small enough to train in a second, of the same kinds as those of the zoo."""
+
+from functools import partial
+
+import pytest
+
+from minidiff.data.critters import Critters
+from minidiff.evaluation.probes import critters_config
+from minidiff.nets.autoencoder import AutoencoderConfig
+from minidiff.nets.unet import UNetConfig
+from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe
+
+COMMON = {
+    "pictures": partial(Critters, species="all", length=48, size=16, seed=7),
+    "held_out": partial(Critters, species="all", length=20, size=16, seed=8),
+    "steps": 10,
+    "batch": 8,
+    "lr": 1e-3,
+    "warmup": 3,
+    "log_every": 2,
+    "checkpoint_every": 4,
+}
+
+
+@pytest.fixture
+def autoencoder_recipe():
+    config = AutoencoderConfig(latent_channels=4, patch=2, encoder=(8, 16), decoder=(8, 8, 16), depth=1)
+    return AutoencoderRecipe(name="tiny-autoencoder", config=config, seed=1, **COMMON)
+
+
+@pytest.fixture
+def denoiser_recipe():
+    config = UNetConfig(in_channels=4, channels=(32,), attention=(True,), time=16)
+    return DenoiserRecipe(name="tiny-denoiser", config=config, seed=2, autoencoder="tiny-autoencoder", **COMMON)
+
+
+@pytest.fixture
+def probe_recipe():
+    return ProbeRecipe(name="tiny-probe", config=critters_config(size=16), seed=3, **COMMON)
