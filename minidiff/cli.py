@@ -81,10 +81,12 @@ def sample(
     out: Out = Path("sample.png"),
 ) -> None:
     """New pictures from a trained model, as one PNG."""
-    from minidiff.data.png import write_grid
+    from minidiff.plot import save_png
 
+    _check_png(out)
     model = _diffusion(name, device).replace(**_given(steps=steps, eta=eta))
-    typer.echo(f"Wrote {write_grid(model.sample(count, seeds=seed).split(8), out)}")
+    images = model.sample(count, seeds=seed)
+    typer.echo(f"Wrote {save_png(images, out, ncol=min(count, 8), scale=2)}")
 
 
 @app.command()
@@ -110,20 +112,20 @@ def translate(
 
     Without IMAGES, held-out pictures of the source model's world are taken; for Critters a third row shows the true answer.
     """
-    import minidiff.cycle
-    from minidiff.data.png import write_grid
+    from minidiff import cycle
+    from minidiff.plot import grid
     from minidiff.worlds import held_out, read_images, truth
 
-    models = _diffusion(source, device), _diffusion(target, device)
-    shape = models[0].image_shape
-    pictures = (read_images(images, shape) if images else held_out(source)[:count]).to(device)
+    _check_png(out)
+    encoder, decoder = _diffusion(source, device), _diffusion(target, device)
+    pictures = read_images(images, encoder.image_shape) if images else held_out(source)[:count]
     settings = _given(strength=strength, eta=eta, steps=steps)
-    result = minidiff.cycle.translate(*models, pictures, method.value, seeds=seed, refine=refine, **settings)
-    true = None if images else truth(source, target, count)
-    rows = [pictures.cpu(), result.cpu(), *([true] if true is not None else [])]
-    typer.echo(
-        f"Wrote {write_grid(rows, out)}: {', '.join(['source', method.value, 'truth'][: len(rows)])} from the top"
-    )
+    result = cycle.translate(encoder, decoder, pictures.to(device), method.value, seeds=seed, refine=refine, **settings)
+    rows = {source: pictures, method.value: result}
+    if not images and (answers := truth(source, target, count)) is not None:
+        rows["truth"] = answers
+    picture = grid(list(rows.values()), alt=f"{source} translated to {target}.", row_labels=list(rows), display=False)
+    typer.echo(f"Wrote {picture.save(out)}, from the top: {', '.join(rows)}")
 
 
 @app.command()
@@ -183,7 +185,7 @@ def critters(
     from tqdm import tqdm
 
     from minidiff.data.critters import NAMES, Critters
-    from minidiff.data.png import write_png
+    from minidiff.plot import save_png
 
     names = NAMES if species == "all" else (species,)
     worlds = {name: Critters(name, length=count, seed=seed, size=size) for name in names}
@@ -191,7 +193,7 @@ def critters(
         for name, world in worlds.items():
             for start in range(0, count, 100):
                 for number, image in enumerate(world[start : start + 100], start):
-                    write_png(image, out / name / f"{number:06}.png")
+                    save_png(image, out / name / f"{number:06}.png")
                     bar.update()
     typer.echo(f"Wrote {count * len(names)} pictures into {out}")
 
@@ -199,6 +201,12 @@ def critters(
 def _given(**settings) -> dict:
     """Only the settings that were given: the model's own stand for the rest."""
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _check_png(out: Path) -> None:
+    """Refuse a name that is no picture before any work is done."""
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise ValueError(f"--out: expected the name of a .png file, got {out}")
 
 
 def _diffusion(name: str, device: str):

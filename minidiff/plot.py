@@ -231,6 +231,6 @@ def _cell() -> int | None:
 
 
 def _publish(picture: Picture) -> None:
-    from IPython.display import HTML, display
+    from IPython.display import display
 
-    display(HTML(picture.html))
+    display({"text/html": picture.html, "text/plain": picture.alt}, raw=True)

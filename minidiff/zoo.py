@@ -99,8 +99,8 @@ def network_of(kind: str, config: dict) -> nn.Module:
     if kind not in kinds:
         raise ValueError(f"kind: expected one of {', '.join(kinds)}, got {kind!r}")
     config_class, network_class = kinds[kind]
-    known = {field.name for field in dataclasses.fields(config_class)}
-    if unknown := set(config) - known:
+    known = [field.name for field in dataclasses.fields(config_class)]
+    if unknown := set(config) - set(known):
         raise ValueError(
             f"config: {config_class.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(known)}"
         )

@@ -9,12 +9,13 @@ import hashlib
 import math
 import os
 import struct
-import tempfile
 import urllib.request
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from minidiff.files import write_whole
 
 SOURCE = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # apt install dataset-fashion-mnist
@@ -71,10 +72,12 @@ def find_or_fetch(split: str, root: str | Path | None = None) -> Path:
 def fetch(split: str, folder: Path | None = None, source: str | None = None) -> Path:
     """Download both files of a split (train 26 MB, test 4 MB), check them, and only then give them their names."""
     folder = cache() if folder is None else Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in names(split):
-        if not (folder / f"{name}.gz").exists():
-            _download(f"{source or SOURCE}{name}.gz", folder / f"{name}.gz")
+        path = folder / f"{name}.gz"
+        if not path.exists():
+            compressed = _download(f"{source or SOURCE}{path.name}")
+            parse_idx(compressed, f"{path.name} as downloaded", SHA256[name])
+            write_whole(path, compressed)
     return folder
 
 
@@ -85,38 +88,38 @@ def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
-    """One gzip-compressed idx file of bytes, as the array it holds."""
+    """One gzip-compressed idx file of bytes, as the array it holds; with `sha256`, that of its uncompressed contents."""
+    return parse_idx(path.read_bytes(), path, sha256)
+
+
+def parse_idx(compressed: bytes, name: str | Path, sha256: str | None = None) -> np.ndarray:
+    """What `read_idx` does, for bytes that came from `name`."""
     advice = "delete it and it is looked for elsewhere or fetched again"
     try:
-        data = gzip.decompress(path.read_bytes())
+        data = gzip.decompress(compressed)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); {advice}") from error
+        raise ValueError(f"{name} is truncated or damaged ({error}); {advice}") from error
     if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
-        raise ValueError(f"{path} is no idx file of bytes: it begins {data[:4].hex() or 'empty'}, not 000008; {advice}")
+        raise ValueError(f"{name} is no idx file of bytes: it begins {data[:4].hex() or 'empty'}, not 000008; {advice}")
     start = 4 + 4 * data[3]
     shape = struct.unpack(f">{data[3]}I", data[4:start])
     if len(data) - start != math.prod(shape):
-        raise ValueError(f"{path} has {len(data) - start} bytes of pixels, its shape {shape} needs {math.prod(shape)}")
+        raise ValueError(f"{name} has {len(data) - start} bytes of pixels, its shape {shape} needs {math.prod(shape)}")
     if sha256 and (got := hashlib.sha256(data).hexdigest()) != sha256:
         raise ValueError(
-            f"{path} is not the Fashion-MNIST file of that name: its contents have sha256 {got}, not {sha256}; {advice}"
+            f"{name} is not the Fashion-MNIST file of that name: its contents have sha256 {got}, not {sha256}; {advice}"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def _download(url: str, path: Path) -> None:
+def _download(url: str) -> bytes:
     from tqdm import tqdm
 
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=30) as response:
-            size = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
-                while block := response.read(2**16):
-                    file.write(block)
-                    bar.update(len(block))
-        read_idx(Path(part), SHA256[path.name.removesuffix(".gz")])
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    blocks = []
+    with urllib.request.urlopen(url, timeout=30) as response:
+        size = int(response.headers.get("Content-Length") or 0) or None
+        with tqdm(total=size, unit="B", unit_scale=True, desc=url.rpartition("/")[2]) as bar:
+            while block := response.read(2**16):
+                blocks.append(block)
+                bar.update(len(block))
+    return b"".join(blocks)
