@@ -185,16 +185,14 @@ def critters(
     from tqdm import tqdm
 
     from minidiff.data.critters import NAMES, Critters
-    from minidiff.plot import save_png
+    from minidiff.worlds import write_pictures
 
     names = NAMES if species == "all" else (species,)
     worlds = {name: Critters(name, length=count, seed=seed, size=size) for name in names}
     with tqdm(total=count * len(names), unit="picture", delay=2) as bar:
         for name, world in worlds.items():
-            for start in range(0, count, 100):
-                for number, image in enumerate(world[start : start + 100], start):
-                    save_png(image, out / name / f"{number:06}.png")
-                    bar.update()
+            for _ in write_pictures(world, out / name):
+                bar.update()
     typer.echo(f"Wrote {count * len(names)} pictures into {out}")
 
 

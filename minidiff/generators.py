@@ -167,15 +167,16 @@ def check_images(images: Tensor, shape: Shape, bound: float | None = 1.0) -> Non
 
 
 @contextmanager
-def progress(title: str, total: int, *denoisers: nn.Module) -> Iterator[None]:
-    """A bar that counts denoised items, on the terminal or in the notebook, if the work takes longer than 2 s."""
-    from tqdm.auto import tqdm  # the one thing here that the core does not need
+def progress(title: str, total: int, *denoisers: nn.Module, delay: float = 2.0) -> Iterator[None]:
+    """A bar that counts denoised items, on the terminal or in the notebook, if the work takes longer than `delay` s."""
+    from tqdm.auto import tqdm
 
-    with tqdm(desc=title, total=total, delay=2, leave=False) as bar:
-        hooks = [
-            denoiser.register_forward_hook(lambda _, inputs, __: bar.update(len(inputs[0])))
-            for denoiser in set(denoisers)
-        ]
+    with tqdm(desc=title, total=total, delay=delay, leave=False) as bar:
+
+        def count(module: nn.Module, inputs: tuple, output: Any) -> None:
+            bar.update(len(inputs[0]))  # its answer must not be returned: torch would take it for the denoiser's output
+
+        hooks = [denoiser.register_forward_hook(count) for denoiser in set(denoisers)]
         try:
             yield
         finally:

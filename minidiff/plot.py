@@ -195,6 +195,18 @@ def save_png(images: Tensor, path: str | Path, ncol: int | None = None, scale: f
     return write_whole(path, _png(compose(images.split(ncol), scale=scale)))
 
 
+def save_svg(fig: Any, path: str | Path, *, alt: str) -> Path:
+    """Write a matplotlib figure as an SVG that screen readers can read; the same figure gives the same bytes."""
+    import matplotlib
+
+    check_alt(alt)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "minidiff", "svg.fonttype": "none"}):
+        fig.savefig(buffer, format="svg", metadata={"Date": None})
+    text = html.escape(alt)
+    return write_whole(path, buffer.getvalue().replace("<svg ", f'<svg role="img" aria-label="{text}" ', 1))
+
+
 def pixels(images: Tensor) -> np.ndarray:
     """Pictures (B, C, H, W) in [-1, 1] -> bytes (B, H, W, 3); grey ones get three equal channels."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3):

@@ -1,12 +1,17 @@
-"""Pictures to try a model of the zoo on: held-out ones of its own world, or files of yours in the shape it needs."""
+"""Pictures to try a model of the zoo on: held-out ones of its own world, or files of yours in the shape it needs.
 
-from collections.abc import Sequence
+And the way back: a set of pictures as a folder of files.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from minidiff.data.pictures import Pictures
+from minidiff.files import write_whole
 
 HELD_OUT = 2  # the stream of Critters that nothing is trained or chosen on
 
@@ -50,3 +55,16 @@ def read_images(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Ten
         else:
             parts.append(read_image(path, size, channels)[None])
     return torch.cat(parts)
+
+
+def write_pictures(pictures: Pictures, folder: str | Path) -> Iterator[Path]:
+    """Write each picture into a PNG of its own, folder/000000.png and on; yields the paths as they are written."""
+    from PIL import Image
+
+    from minidiff.plot import pixels
+
+    for start in range(0, len(pictures), 50):
+        for number, picture in enumerate(pixels(pictures[start : start + 50]), start):
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "PNG")
+            yield write_whole(Path(folder) / f"{number:06}.png", file.getvalue())

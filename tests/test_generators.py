@@ -1,5 +1,7 @@
 """LatentDiffusion as a map between codes and images: exact both ways, per item, with settings that can be replaced."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -114,9 +116,12 @@ def test_replace():
 def test_progress_counts_denoised_items():
     generator, calls = model(), []
     generator.denoiser.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
-    with progress("count", 60, generator.denoiser, generator.denoiser):
+    expected = generator.sample(3)
+    calls.clear()
+    with progress("count", 60, generator.denoiser, generator.denoiser, delay=0):
         assert len(generator.denoiser._forward_hooks) == 2
-        generator.sample(3)
+        time.sleep(0.2)  # longer than tqdm's shortest interval: the bar is drawn
+        assert torch.equal(generator.sample(3), expected)
     assert sum(calls) == 3 * 10 and len(generator.denoiser._forward_hooks) == 1
 
 

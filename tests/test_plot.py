@@ -71,6 +71,17 @@ def test_curves_and_any_figure():
     assert "pyplot" not in str(type(fig))
 
 
+def test_svg_has_its_text_and_is_the_same_every_time(tmp_path):
+    fig, ax = plot.figure(3, 2)
+    ax.plot([1, 2], [2, 1])
+    first = plot.save_svg(fig, tmp_path / "a.svg", alt="A line falls from 2 to 1, & stops.").read_bytes()
+    assert b'<svg role="img" aria-label="A line falls from 2 to 1, &amp; stops."' in first
+    assert plot.save_svg(fig, tmp_path / "a.svg", alt="A line falls from 2 to 1, & stops.").read_bytes() == first
+    with pytest.raises(ValueError, match="alt"):
+        plot.save_svg(fig, tmp_path / "b.svg", alt="")
+    assert not (tmp_path / "b.svg").exists()
+
+
 def test_the_html_carries_pixels_and_escaped_text():
     picture = plot.grid(flat([0]), alt='A "grey" square, with 1 < 2 in its text.')
     assert picture.html.startswith('<img alt="A &quot;grey&quot; square, with 1 &lt; 2 in its text."')

@@ -49,7 +49,7 @@ def filled(text: str, folder: str | Path = FOLDER, where: str = "text") -> str:
         if match["what"] in results.tables:
             before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]  # "# " in a lesson, else ""
             lines = markdown_table(results.rows, results.tables[match["what"]]).split("\n")
-            inside = "".join(f"\n{before}{line}".rstrip() for line in ["", *lines, ""]) + f"\n{before}"
+            inside = "".join("\n" + f"{before}{line}".rstrip() for line in ["", *lines, ""]) + f"\n{before}"
         else:
             inside = shown(results[match["what"]])
         return match["open"] + inside + match["close"]

@@ -9,7 +9,6 @@ import datetime
 import io
 import json
 import math
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 
 from minidiff.evaluation.intervals import Estimate
 from minidiff.files import write_whole
+from minidiff.machine import machine
 
 FOLDER = Path("results")
 
@@ -59,7 +59,7 @@ class Results:
     quick: bool = False
     seconds: float = 0.0
     date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
-    machine: dict[str, Any] = field(default_factory=lambda: machine())
+    machine: dict[str, Any] = field(default_factory=machine)
     versions: dict[str, str] = field(default_factory=lambda: versions())
 
     def __getitem__(self, name: str) -> Row:
@@ -141,25 +141,6 @@ def shown(row: Row, interval: bool = False) -> str:
     if interval and row.interval:
         text += f" ({_number(row.interval[0], row.unit)} to {_number(row.interval[1], row.unit)})"
     return text
-
-
-def machine() -> dict[str, Any]:
-    """What computed it, in words that name nobody's computer: processor, cores, memory, threads."""
-    import torch
-
-    from minidiff.training.machine import processor
-
-    try:
-        gib = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
-    except (AttributeError, ValueError, OSError):  # Windows does not tell this way
-        gib = None
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": gib,
-        "system": platform.system(),
-    }
 
 
 def versions() -> dict[str, str]:

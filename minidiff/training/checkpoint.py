@@ -6,14 +6,14 @@ digest of the contents, so that a damaged file is refused instead of trained on.
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
+
+from minidiff.files import write_whole
 
 Optimizer = torch.optim.Optimizer
 
@@ -41,23 +41,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
             f"checkpoint: {path} is damaged, its contents do not match its digest; delete it to start anew"
         )
     return tensors, json.loads(header["state"])
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment `path` holds its old content or all of the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def digest(tensors: dict[str, Tensor], text: str) -> str:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
-from minidiff.training.loop import train
+from minidiff.training.loop import TrainStep, train
 from minidiff.training.recipes import recipe
 
 
@@ -22,11 +24,7 @@ def run(
     chosen = recipe(name) if steps is None else dataclasses.replace(recipe(name), steps=steps)
     out = Path(out) if out else Path("runs") / name
     command = f"minidiff train {shlex.quote(name)}" + (f" --steps {steps}" if steps is not None else "")
-    training = train(chosen, out, resume, command=command, watch=bar)
-    with progress(total=chosen.steps, desc=name, unit="step") as shown:
-        for step in training:
-            shown.update(step.step - shown.n)
-            shown.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
+    show(train(chosen, out, resume, command=command, watch=bar), name)
     if export:
         from minidiff.training.export import export as into_zoo
 
@@ -34,14 +32,14 @@ def run(
     return out
 
 
-def progress(*args, **kwargs):
-    """tqdm where it is installed; on a bare machine, a line now and then."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        from minidiff.training.plainbar import PlainBar as tqdm
-    return tqdm(*args, **kwargs)
+def show(training: Iterator[TrainStep], name: str) -> None:
+    """Train to the end under a bar that counts from where the run goes on, so that the time left is right."""
+    for first in training:
+        with tqdm(total=first.total, initial=first.step - 1, desc=name, unit="step") as shown:
+            for step in chain([first], training):
+                shown.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
+                shown.update(1)
 
 
 def bar(loop: Iterable, title: str) -> Iterable:
-    return progress(loop, desc=title)
+    return tqdm(loop, desc=title)

@@ -9,7 +9,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from minidiff import zoo
-from minidiff.training.checkpoint import load, write_whole
+from minidiff.files import write_whole
+from minidiff.training.checkpoint import load
 from minidiff.training.loop import MODEL
 from minidiff.training.recipes import recipe
 from minidiff.training.tasks import Recipe

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from minidiff.machine import machine
 from minidiff.training import metrics
 from minidiff.training.bank import Watch, unwatched
 from minidiff.training.checkpoint import load, save
-from minidiff.training.machine import machine
 from minidiff.training.run import Run
 from minidiff.training.tasks import Recipe
 
@@ -89,7 +89,8 @@ def train(
 
     if writes:
         facts = {"recipe": identity, "steps": done, "seconds": round(state["seconds"], 1), "command": command}
-        save(out / MODEL, run.finish(), facts | {"machine": machine(accelerator.device, accelerator.num_processes)})
+        where = {"device": str(accelerator.device), "processes": accelerator.num_processes, "torch": torch.__version__}
+        save(out / MODEL, run.finish(), facts | {"machine": machine() | where})
     accelerator.wait_for_everyone()
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from minidiff.training.checkpoint import write_whole
+from minidiff.files import write_whole
 
 
 def append(path: Path, row: dict) -> None:

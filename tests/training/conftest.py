@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from minidiff.data.critters import Critters
 from minidiff.evaluation.probes import critters_config
@@ -20,6 +21,12 @@ COMMON = {
     "log_every": 2,
     "checkpoint_every": 4,
 }
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    """Accelerate remembers the device of a process's first run; here each test chooses its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from minidiff.training.checkpoint import flatten_optimizer, load, restore_optimizer, save, write_whole
+from minidiff.training.checkpoint import flatten_optimizer, load, restore_optimizer, save
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3), "empty": torch.empty(0, 4)}
 
@@ -61,13 +61,6 @@ def test_truncated_missing_or_foreign_files_are_refused(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
         load(path)
-
-
-def test_write_whole_replaces(tmp_path):
-    for content in (b"one", b"two, longer"):
-        write_whole(tmp_path / "f", content)
-        assert (tmp_path / "f").read_bytes() == content
-    assert os.listdir(tmp_path) == ["f"]
 
 
 def test_the_optimizer_goes_on_as_if_it_had_not_stopped():

@@ -1,13 +1,16 @@
 """The small parts of training: the average, the bank, the seeds of a batch, the bar for bare machines, the command."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from minidiff import zoo
 from minidiff.data.critters import Critters
 from minidiff.training.bank import batch_seeds, draw, picture_bank, to_bytes, to_images
+from minidiff.training.checkpoint import load
 from minidiff.training.command import run
 from minidiff.training.ema import EMA
-from minidiff.training.plainbar import PlainBar
 from minidiff.training.recipes import RECIPES, recipe
 
 
@@ -85,11 +88,15 @@ def test_an_unknown_name_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_the_plain_bar_counts_and_tells_the_time_left(capsys):
-    assert list(PlainBar(range(5), desc="pictures")) == [0, 1, 2, 3, 4]
-    assert "pictures 5/5, 0 s left" in capsys.readouterr().out
-    with PlainBar(total=100, desc="train", every=0) as bar:
-        bar.set_postfix(loss="0.5", refresh=False)
-        bar.update(90)  # a resumed run
-        bar.update(1)
-    assert "train 91/100" in capsys.readouterr().out
+def test_the_command_trains_exports_and_goes_on(autoencoder_recipe, tmp_path, monkeypatch, request):
+    monkeypatch.setitem(RECIPES, "tiny-autoencoder", autoencoder_recipe)
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
+    request.addfinalizer(partial(torch.set_flush_denormal, False))  # the command sets it for the whole process
+    out = run("tiny-autoencoder", steps=6, out=tmp_path / "run")
+    assert zoo.names() == []
+    assert run("tiny-autoencoder", steps=6, out=out, export=True) == tmp_path / "run"
+    assert zoo.describe("tiny-autoencoder")["command"] == "minidiff train tiny-autoencoder --steps 6"
+    with pytest.raises(ValueError, match=r"holds a run with {'steps': 6}, not {'steps': 7}"):
+        run("tiny-autoencoder", steps=7, out=out)
+    run("tiny-autoencoder", steps=7, out=out, resume=False)
+    assert load(out / "model.safetensors")[1]["steps"] == 7

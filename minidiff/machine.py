@@ -1,23 +1,25 @@
-"""What a model was trained on, in words that name no one's computer."""
+"""What computed a figure, in words that name nobody's computer: no host name, no user, no path."""
 
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
-import torch
 
+def machine() -> dict[str, Any]:
+    """Processor, cores, threads that torch uses, memory in GiB (None where the system does not tell), system."""
+    import torch
 
-def machine(device: torch.device, processes: int = 1) -> dict:
-    """Processor, device, threads and versions."""
+    try:
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        memory = None
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processes": processes,
+        "memory_gib": memory,
         "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
 
 

@@ -1,0 +1,50 @@
+"""The studies behind `minidiff reproduce NAME`: each measures, and only when all went well are its files written.
+
+results/NAME.json and NAME.csv hold the figures, NAME-*.svg the charts and NAME-*.png the pictures. `--quick` runs the same
+code on a handful of pictures, to see that it works: its figures mean nothing and never replace those of a full run.
+"""
+
+import inspect
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from minidiff.evaluation import results
+from minidiff.evaluation.results import FOLDER, Results
+from minidiff.evaluation.studies import fashion, reconstruction, translation
+from minidiff.plot import save_svg
+
+STUDIES = {"translation": translation, "fashion": fashion, "reconstruction": reconstruction}
+
+
+def reproduce(name: str, quick: bool = False, out: str | Path | None = None, **settings: Any) -> Path:
+    """Run a study and write its files into `out` (results/; for a quick run a new temporary folder).
+
+    `settings` change the study's defaults (n, steps, strengths, ...). Returns the path of NAME.json. Raises ValueError for
+    an unknown study or setting, or when a quick run is to replace a full one, before any work is done.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"name: expected one of {', '.join(STUDIES)}, got {name!r}")
+    module = STUDIES[name]
+    known = inspect.signature(module.study).parameters
+    if unknown := set(settings) - set(known):
+        raise ValueError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    if out is None:
+        out = tempfile.mkdtemp(prefix=f"minidiff-{name}-") if quick else FOLDER
+    folder = Path(out)
+    results.refuse_to_replace(folder / f"{name}.json", quick)
+
+    chosen = (module.QUICK if quick else {}) | settings
+    start = time.perf_counter()
+    report = module.study(**chosen)
+    seconds = round(time.perf_counter() - start, 1)
+
+    everything = {key: parameter.default for key, parameter in known.items()} | chosen
+    everything.pop("load")
+    command = f"minidiff reproduce {name}" + (" --quick" if quick else "")
+    for key, (fig, alt) in report.figures.items():
+        save_svg(fig, folder / f"{name}-{key}.svg", alt=alt)
+    for key, picture in report.pictures.items():
+        picture.save(folder / f"{name}-{key}.png")
+    return results.write(Results(name, command, report.rows, report.tables, everything, quick, seconds), folder)

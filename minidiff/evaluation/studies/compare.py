@@ -1,0 +1,121 @@
+"""A fair comparison of translation methods: each chooses its setting on tuning pictures, all are shown on others.
+
+A setting qualifies when enough of the tuning pictures become what they should; of those that do, the best by a stated
+criterion is the method's operating point. A method without one gets its most successful setting.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from minidiff.evaluation import results
+from minidiff.evaluation.intervals import Estimate, mean
+from minidiff.evaluation.metrics import psnr
+from minidiff.evaluation.results import Row
+from minidiff.evaluation.studies.marks import Mark, Marker, Marks
+from minidiff.evaluation.studies.points import Outcome, Point, run
+from minidiff.generators import LatentDiffusion
+
+
+@dataclass(frozen=True)
+class Case:
+    """One translation task."""
+
+    name: str  # cat-dog
+    source: LatentDiffusion
+    target: LatentDiffusion
+    tuning: Marker
+    held_out: Marker
+
+
+@dataclass
+class Comparison:
+    """Held-out marks of every point, each method's operating point, and a few of its pictures."""
+
+    rows: list[Row]
+    marks: dict[Point, Marks]
+    best: dict[str, Point]
+    shown: dict[str, Tensor]  # method -> the first pictures at its operating point
+
+
+def compare(
+    case: Case,
+    points: Sequence[Point],
+    steps: int,
+    threshold: float,
+    batch: int,
+    done: Callable[[int], None],
+    show: int,
+) -> Comparison:
+    """Run every point on the tuning pictures, choose, run every point on the held-out ones.
+
+    `done` hears about each network call (a picture once through one network).
+    """
+
+    def outcome(marker: Marker, point: Point) -> tuple[Outcome, Marks]:
+        result = run(case.source, case.target, marker.images, point, steps, batch)
+        done(round(result.calls * len(marker.images)))
+        return result, marker.mark(result.images)
+
+    tuning = {point: outcome(case.tuning, point)[1] for point in points}
+    best = choose(tuning, case.tuning.success, case.tuning.criterion, threshold)
+    marks, nearness, shown, rows = {}, {}, {}, []
+    for point in points:
+        result, marks[point] = outcome(case.held_out, point)
+        marks[point] |= cost(result)
+        if hasattr(case.held_out, "truth"):
+            nearness[point] = psnr(result.images, case.held_out.truth)
+        if point == best[point.method]:
+            shown[point.method] = result.images[:show].clone()
+
+    for stage, measured, seed in (("tuning", tuning, case.tuning.seed), ("grid", marks, case.held_out.seed)):
+        for point, values in measured.items():
+            rows += as_rows(f"{case.name}/{stage}/{point.path}", values, seed)
+    for method, point in best.items():
+        path, seed = f"{case.name}/best/{method}", case.held_out.seed
+        chosen = [results.row(f"{path}/{key}", getattr(point, key), "", seed) for key in ("strength", "eta")]
+        rows += chosen + as_rows(path, marks[point], seed)
+    rows += ahead(case, nearness, best)
+    return Comparison(rows, marks, best, shown)
+
+
+def choose(tuning: dict[Point, Marks], success: str, criterion: str, threshold: float) -> dict[str, Point]:
+    """Each method's operating point, by the criterion among the settings whose success reaches the threshold."""
+    best = {}
+    for method in dict.fromkeys(point.method for point in tuning):
+        mine = {point: marks for point, marks in tuning.items() if point.method == method}
+        able = {point: marks for point, marks in mine.items() if marks[success].estimate.value >= threshold}
+        pool, key = (able, criterion) if able else (mine, success)
+        best[method] = max(pool, key=lambda point: pool[point][key].estimate.value)
+    return best
+
+
+def ahead(case: Case, nearness: dict[Point, Tensor], best: dict[str, Point]) -> list[Row]:
+    """How many dB CycleDiffusion is nearer to the truth than each rival, picture by picture: at each one's best, and at
+    equal strength (against the rival's best eta there)."""
+    rows, seed = [], case.held_out.seed
+    if not nearness:
+        return rows
+    ours = [point for point in nearness if point.method == "cyclediffusion"]
+    for rival in dict.fromkeys(point.method for point in nearness if point.method != "cyclediffusion"):
+        gap = nearness[best["cyclediffusion"]] - nearness[best[rival]]
+        rows.append(results.row(f"{case.name}/ahead/{rival}/best/psnr_truth", mean(gap), "dB", seed))
+        for point in ours:
+            theirs = [nearness[p] for p in nearness if p.method == rival and p.strength == point.strength]
+            gap = nearness[point] - max(theirs, key=lambda values: values.mean())
+            rows.append(results.row(f"{case.name}/ahead/{rival}/{point.setting}/psnr_truth", mean(gap), "dB", seed))
+    return rows
+
+
+def as_rows(path: str, marks: Marks, seed: int) -> list[Row]:
+    return [results.row(f"{path}/{name}", mark.estimate, mark.unit, seed) for name, mark in marks.items()]
+
+
+def cost(outcome: Outcome) -> Marks:
+    """Seconds and network calls a picture."""
+    n = len(outcome.images)
+    return {
+        "seconds": Mark(Estimate(outcome.seconds, None, n), "s"),
+        "calls": Mark(Estimate(outcome.calls, None, n), "calls"),
+    }
