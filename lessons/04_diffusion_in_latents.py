@@ -265,7 +265,8 @@ for t in (50, 300, 900):
 # Put the network's guess where section 3 had the true $x_0$, and you have a sampler. DDPM draws from the posterior as
 # it is. DDIM (Song et al., 2021) keeps a dial for the fresh noise:
 #
-# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\,\hat\epsilon + \sigma n, \qquad \sigma = \eta \cdot \text{the posterior's std.} \tag{2}$$
+# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\,\hat\epsilon + \sigma n,
+# \qquad \sigma = \eta \cdot \text{the posterior's std.} \tag{2}$$
 #
 # The two noise terms always add up to the variance $1-\bar\alpha_s$ that level $s$ must have. So any $\eta$ in $[0, 1]$
 # is legitimate: 1 gives DDPM's Gaussian, 0 gives a deterministic path. Both hats come from the network (equation 1
@@ -516,7 +517,15 @@ plot.curves(
     alt=alt,
 )
 print(f"the network's loss is {sum(ours) / sum(linear_one):.2f} of the best linear one's")
-assert sum(ours) < 0.95 * sum(linear_one)
+assert sum(ours) < 0.95 * sum(linear_one) and abs(ours[-1] - known.var(0).mean()) < 0.03 and max(ours) < 0.9
+
+# %% [markdown]
+# *Look for the levels where the network leaves the straight rival behind.*
+#
+# The gain is largest at middle levels, where shapes are decided. At the noisy end the two agree: there is nothing left to
+# know but the mean. (Both end at about 0.86, the variance of cat latents. It is not 1, because the scale was measured
+# on all
+# species, and cats alone vary less.)
 
 # %%
 shoes, cats = minidiff.load("fashion-sneaker").sample(8, seeds=100), cat.sample(32, seeds=100)
@@ -617,24 +626,28 @@ with torch.no_grad():
         "A": four.decode(code),
         "B": cat.to_images(decode_code(Denoiser(net, LINEAR, "eps"), four.sampler, grid, code)),
         "C": four.decode(other_start),
-        "D": cat.replace(steps=3, eta=0.0).decode(code[:, :1]),
+        "D": cat.replace(steps=2, eta=0.0).decode(code[:, :1]),
         "E": cat.to_images(decode_code(wrong_time, four.sampler, grid, code)),
         "F": cat.autoencoder.decoder(four.decode_latents(code)),
         "G": cat.to_images(decode_code(Denoiser(net, cosine(), "v"), DDIM(cosine(), 1.0), grid, code)),
         "H": cat.to_images(decode_code(cat.denoiser, VarianceForStd(LINEAR, 1.0), grid, code)),
     }
-alt = "Eight rows of the same four cats: row A is right, C is hard to tell from it, and six are damaged in different ways."
+alt = "Eight rows of four cats: row A is right, C is hard to tell from it, and the other six are damaged in different ways."
 plot.grid(list(gallery.values()), row_labels=list(gallery), scale=1.4, alt=alt)
-nearness = {letter: round(psnr(gallery[letter], gallery["A"]).mean().item(), 1) for letter in "BCDEFGH"}
+nearness = {letter: round(psnr(gallery[letter], gallery["A"]).mean().item(), 1) for letter in "BCEFGH"}
+detail = {letter: (pictures[..., 1:] - pictures[..., :-1]).abs().mean() for letter, pictures in gallery.items()}
 print("dB to row A:", nearness)
-assert nearness.pop("C") > 30 and max(nearness.values()) < 25
+assert (
+    nearness.pop("C") > 30 and max(nearness.values()) < 25 and max(detail["D"], detail["H"]) < detail["A"] < detail["E"]
+)
 
 # %% [markdown]
 # ```{dropdown} Answers
 # - **B**, $v$ taken for eps. Section 4: turned into $x_0$, the error grows up to 157 times.
 # - **C**, `torch.rand`. You can hardly tell. With $\eta = 1$ a wrong start is forgotten (section 5), and such a fault
 #   can live in a project for years. Run it with $\eta = 0$ and it shows.
-# - **D**, too few steps: three. The averages of section 5, as pictures: blur.
+# - **D**, too few steps: two. The averages of section 5, as pictures: blur. (Other cats, because a code belongs to its
+#   steps and its $\eta$.)
 # - **E**, the step's number for the time. The network is told that the picture is almost clean, so it leaves the noise
 #   in.
 # - **F**, no scale. Right shapes, washed-out colours. The mildest one here, because these latents happen to be nearly

@@ -58,6 +58,8 @@ def train(
     tensors, state = load(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else ({}, {})
     if state:
         check_same(identity, state["recipe"], out)
+        if state["step"] == recipe.steps and (out / MODEL).exists():
+            return  # finished before
 
     run = Run(recipe, accelerator, watch)
     if state:

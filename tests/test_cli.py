@@ -1,0 +1,201 @@
+"""The terminal face: commands do what they say, write what they name, and refuse bad input in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import minidiff
+from minidiff import cli, zoo
+from minidiff.data.critters import NAMES, Critters
+from minidiff.data.folder import ImageFolder
+from minidiff.doctor import checks, healthy
+from minidiff.worlds import held_out, read_images, truth
+
+COMMANDS = ("tour", "train", "sample", "translate", "reproduce", "lab", "doctor", "data")
+
+
+@pytest.fixture
+def minidiff_says(monkeypatch, capsys, tmp_path):
+    """Run `minidiff ARGS` in an empty folder; returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["minidiff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return (stop.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_help_names_every_command_and_imports_nothing_heavy():
+    script = "import sys; from minidiff import cli; sys.argv = ['minidiff', '--help']\ntry: cli.main()\n"
+    script += "finally: print(sorted({'torch', 'PIL', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip().endswith("[]")
+    assert all(f" {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [(name,) for name in COMMANDS] + [("data", "fashion"), ("data", "critters")])
+def test_every_command_explains_itself(minidiff_says, command):
+    code, out, _ = minidiff_says(*command, "--help")
+    assert code == 0 and "Usage: minidiff" in out
+
+
+def test_version(minidiff_says):
+    assert minidiff_says("--version") == (0, f"minidiff {minidiff.__version__}\n", "")
+
+
+def test_the_console_script_is_installed():
+    done = subprocess.run(
+        [sys.executable, "-m", "minidiff.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("minidiff ")
+
+
+def test_sample_writes_one_png(minidiff_says, tmp_path):
+    code, out, _ = minidiff_says("sample", "critters-cat", "-n", 9, "--steps", 2, "--out", "deep/cats.png")
+    assert code == 0 and out.startswith("Wrote deep/cats.png")
+    width, height = size_of(tmp_path / "deep" / "cats.png")
+    assert width > 8 * 64 and height > 2 * 64  # nine pictures in two rows
+
+
+def test_translate_own_pictures(minidiff_says, tmp_path):
+    """A file and a folder; the source row holds what was given."""
+    code, _, _ = minidiff_says("data", "critters", "--out", "mine", "-n", 3, "--species", "cat", "--seed", 5)
+    assert code == 0
+    code, out, _ = minidiff_says("translate", "mine/cat/000000.png", "mine", "--steps", 4, "--strength", 0.5)
+    assert code == 0 and out == "Wrote translation.png, from the top: critters-cat, cyclediffusion\n"
+    assert size_of(tmp_path / "translation.png")[0] > 4 * 64
+
+
+@pytest.mark.parametrize("method", ["cyclediffusion", "sdedit", "ddib"])
+def test_translate_the_world_shows_the_truth(minidiff_says, tmp_path, method):
+    code, out, _ = minidiff_says("translate", "--method", method, "-n", 2, "--steps", 3, "--out", f"{method}.png")
+    assert code == 0 and out.endswith(f"from the top: critters-cat, {method}, truth\n")
+    assert (tmp_path / f"{method}.png").exists()
+
+
+def test_translate_real_shoes(minidiff_says):
+    code, out, _ = minidiff_says(
+        "translate", "--from", "fashion-sneaker", "--to", "fashion-boot", "-n", 2, "--steps", 3
+    )
+    assert code == 0 and out.endswith("from the top: fashion-sneaker, cyclediffusion\n")  # the real world has no truth
+
+
+def test_critters_as_files_are_the_critters(minidiff_says, tmp_path):
+    code, out, _ = minidiff_says("data", "critters", "--out", "world", "-n", 3, "--seed", 4, "--size", 48)
+    assert code == 0 and out == f"Wrote {3 * len(NAMES)} pictures into world\n"
+    folder = ImageFolder(tmp_path / "world", size=48)
+    assert folder.classes == tuple(sorted(NAMES))
+    for label, name in enumerate(folder.classes):
+        drawn = Critters(name, length=3, seed=4, size=48)[:]
+        torch.testing.assert_close(folder[folder.labels == label], drawn, rtol=0, atol=0.51 / 127.5)
+
+
+def test_data_fashion_says_where_it_is(minidiff_says, monkeypatch, tmp_path):
+    from minidiff.data import fashion_files
+
+    monkeypatch.setattr(fashion_files, "DEBIAN", tmp_path)
+    monkeypatch.setattr(fashion_files, "SOURCE", "http://127.0.0.1:9/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("MINIDIFF_DATA", raising=False)
+    code, _, err = minidiff_says("data", "fashion")
+    assert code == 2 and "dataset-fashion-mnist" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sample", "critters-catt"), "did you mean 'critters-cat'?"),
+        (("sample", "critters-autoencoder"), "critters-autoencoder is a autoencoder: expected a diffusion model"),
+        (("sample", "critters-cat", "--out", "cat.jpg"), "--out: expected the name of a .png file, got cat.jpg"),
+        (("sample", "critters-cat", "--eta", "2"), "eta"),
+        (("translate", "--strength", "0"), "strength: expected a number in (0, 1]"),
+        (("translate", "--eta", "0"), "ddib"),
+        (("translate", "nothing.png"), "nothing.png"),
+        (("translate", "--to", "fashion-boot"), "source, target: expected the same latent shape"),
+        (("train", "critters-cow"), "none for 'critters-cow'"),
+        (("reproduce", "everything"), "everything"),
+        (("data", "critters", "--species", "fox"), "there is no 'fox'; known species are cat, dog, wild"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(minidiff_says, tmp_path, arguments, message):
+    code, _, err = minidiff_says(*arguments)
+    assert code == 2 and message in err and err.startswith("minidiff: ") and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_picture_is_named_before_any_work(minidiff_says, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cat.jpg")
+    (tmp_path / "cat.jpg").write_bytes((tmp_path / "cat.jpg").read_bytes()[:900])
+    code, _, err = minidiff_says("translate", "cat.jpg")
+    assert code == 2 and "cat.jpg is truncated or damaged" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.jpg"]
+
+
+def test_debug_shows_the_traceback(minidiff_says, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["minidiff", "--debug", "sample", "critters-cow"])
+    with pytest.raises(ValueError, match="critters-cow"):
+        cli.main()
+
+
+def test_reproduce_lists_the_studies(minidiff_says):
+    code, out, _ = minidiff_says("reproduce")
+    assert code == 0 and {"translation", "fashion"} <= {line.split()[0] for line in out.splitlines()}
+
+
+def test_held_out_pictures_are_of_the_models_world():
+    assert held_out("critters-dog").species == "dog" and held_out("critters-dog").seed == 2
+    assert held_out("fashion-boot").classes == ("ankle-boot",) and len(held_out("fashion-boot")) == 64
+
+
+def test_truth_is_the_same_animal_as_another_species():
+    cats, dogs = held_out("critters-cat")[:4], truth("critters-cat", "critters-dog", 4)
+    assert dogs.shape == cats.shape and (dogs - cats).abs().mean() > 0.01
+    torch.testing.assert_close(truth("critters-cat", "critters-cat", 4), cats)
+    assert truth("fashion-sneaker", "fashion-boot", 4) is None
+
+
+def test_read_images_in_the_shape_of_a_model(tmp_path):
+    Image.new("RGB", (100, 60), (255, 0, 0)).save(tmp_path / "a.png")
+    assert read_images([tmp_path / "a.png", tmp_path], (1, 32, 32)).shape == (2, 1, 32, 32)
+
+
+def test_the_example_of_the_readme_runs_and_has_ten_lines(monkeypatch, tmp_path):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = text.partition("```python\n")[2].partition("```")[0]
+    lines = [line for line in example.splitlines() if line and not line.startswith(("import", "from", "assert"))]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert (tmp_path / "dogs.png").exists() and len(lines) <= 10
+
+
+def test_doctor_finds_a_healthy_installation(minidiff_says):
+    code, out, _ = minidiff_says("doctor")
+    assert code == 0 and out.count("\n") == len(list(checks())) and "FAULT" not in out
+
+
+def test_doctor_names_a_damaged_model(monkeypatch, tmp_path):
+    name, entry = next(iter(zoo.manifest().items()))
+    (tmp_path / entry["file"]).write_bytes((zoo.WEIGHTS / entry["file"]).read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(zoo, "manifest", lambda: {name: entry})
+    weights = next(check for check in checks() if check.name == "weights")
+    assert weights.state == "fault" and entry["file"] in weights.found and not healthy([weights])
+
+
+def test_a_first_picture_is_made():
+    picture = next(check for check in checks() if check.name == "first picture")
+    assert picture.state == "ok" and "(3, 64, 64)" in picture.found
