@@ -13,16 +13,22 @@ def test_every_method_at_every_strength():
     assert len(chosen) == 2 * 2 + 2 + 2
     assert {point.eta for point in chosen if point.method == "ddib"} == {0.0}
     assert chosen[0].path == "cyclediffusion/strength 0.5/eta 0.1"
+    refined = points((0.5, 1.0), (0.1,), (1.0,), refines=(0.0, 0.1))
+    assert {point.method for point in refined if point.refine} == {"cyclediffusion", "ddib"}
+    assert refined[2].path == "cyclediffusion/strength 0.5/eta 0.1/refine 0.1" and refined[2].calls(50) == 55
     assert chosen[0].title == "CycleDiffusion, strength 0.5, eta 0.1"
 
 
-@pytest.mark.parametrize("method, eta", [("cyclediffusion", 0.5), ("sdedit", 1.0), ("ddib", 0.0)])
-def test_running_a_point_is_translate_and_counts_its_calls(tiny_load, method, eta):
+@pytest.mark.parametrize(
+    "method, eta, refine",
+    [("cyclediffusion", 0.5, 0.0), ("cyclediffusion", 0.5, 0.25), ("sdedit", 1.0, 0), ("ddib", 0.0, 0)],
+)
+def test_running_a_point_is_translate_and_counts_its_calls(tiny_load, method, eta, refine):
     cat, dog = tiny_load("critters-cat"), tiny_load("critters-doggy")
-    images, point = Critters("cat", seed=2, size=32)[:3], Point(method, 0.75, eta)
+    images, point = Critters("cat", seed=2, size=32)[:3], Point(method, 0.75, eta, refine)
     outcome = run(cat, dog, images, point, steps=4, batch=2)
-    wanted = translate(cat, dog, images, method, strength=0.75, eta=eta, steps=4).clamp(-1, 1)
+    wanted = translate(cat, dog, images, method, strength=0.75, eta=eta, refine=refine, steps=4).clamp(-1, 1)
     assert torch.allclose(outcome.images, wanted, atol=1e-5)
-    assert outcome.calls == point.calls(4) == (3 if method == "sdedit" else 6)
+    assert outcome.calls == point.calls(4) == (3 if method == "sdedit" else 6) + (1 if refine else 0)
     assert outcome.seconds > 0
     assert not cat.denoiser._forward_hooks

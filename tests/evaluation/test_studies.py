@@ -7,7 +7,7 @@ import pytest
 from minidiff.evaluation import results, studies
 from minidiff.evaluation.studies import reproduce
 
-SMALL = {"steps": 4, "strengths": (0.5, 1.0), "etas": (0.5,), "n": 8}
+SMALL = {"steps": 4, "strengths": (0.5, 1.0), "etas": (0.5,), "refines": (0.0,), "n": 8}
 
 
 def test_translation_writes_figures_tables_charts_and_pictures(tmp_path, tiny_load):

@@ -13,14 +13,14 @@ from minidiff.evaluation.studies.points import TITLES, Point
 def against_strength(comparison: Comparison, panels: dict[str, str]) -> Any:
     """One panel for each mark in `panels` (mark -> axis label), one line for each method and eta."""
     fig, axes = plot.figure(3.6 * len(panels), 3.4, ncols=len(panels))
-    lines: dict[tuple[str, float], list[Point]] = {}
+    lines: dict[tuple[str, float, float], list[Point]] = {}
     for point in comparison.marks:
-        lines.setdefault((point.method, point.eta), []).append(point)
+        lines.setdefault((point.method, point.eta, point.refine), []).append(point)
     for ax, (name, label) in zip(axes, panels.items()):
-        for index, ((method, eta), points) in enumerate(lines.items()):
+        for index, ((method, eta, refine), points) in enumerate(lines.items()):
             points = sorted(points, key=lambda point: point.strength)
             values = [comparison.marks[point][name].estimate.value for point in points]
-            title = TITLES[method] + ("" if method == "ddib" else f", eta {eta:g}")
+            title = TITLES[method] + ("" if method == "ddib" else f", eta {eta:g}") + (", refined" if refine else "")
             ax.plot([point.strength for point in points], values, label=title, **plot.style(index))
         ax.set(xlabel="strength", ylabel=label)
     axes[-1].legend(frameon=False, fontsize="x-small")
@@ -53,7 +53,9 @@ def examples(
     for method, images in comparison.shown.items():
         rows, labels = [*rows, images], [*labels, TITLES[method]]
     settings = "; ".join(
-        f"{TITLES[m]} at strength {p.strength:g}" + (f" and eta {p.eta:g}" if p.eta else "")
+        f"{TITLES[m]} at strength {p.strength:g}"
+        + (f", eta {p.eta:g}" if p.eta else "")
+        + (f", refined at {p.refine:g}" if p.refine else "")
         for m, p in comparison.best.items()
     )
     alt = (

@@ -74,7 +74,7 @@ def compare(
             rows += as_rows(f"{case.name}/{stage}/{point.path}", values, seed)
     for method, point in best.items():
         path, seed = f"{case.name}/best/{method}", case.held_out.seed
-        chosen = [results.row(f"{path}/{key}", getattr(point, key), "", seed) for key in ("strength", "eta")]
+        chosen = [results.row(f"{path}/{key}", getattr(point, key), "", seed) for key in ("strength", "eta", "refine")]
         rows += chosen + as_rows(path, marks[point], seed)
     rows += ahead(case, nearness, best)
     return Comparison(rows, marks, best, shown)

@@ -30,9 +30,10 @@ def study(
     n: int = 500,
     tuning: int = 200,
     steps: int = 50,
-    strengths: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
+    strengths: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 1.0),
     etas: Sequence[float] = (0.1, 0.5, 1.0),
     sdedit_etas: Sequence[float] = (0.1, 1.0),
+    refines: Sequence[float] = (0.0, 0.1),
     threshold: float = 0.95,
     batch: int = 125,
     split: str = "test",
@@ -50,7 +51,7 @@ def study(
         _marker(probe, sneakers[tuning : tuning + n], boots[:]),
     ]
     case = Case(NAME, source, target, *markers)
-    chosen = points(strengths, etas, sdedit_etas)
+    chosen = points(strengths, etas, sdedit_etas, refines)
     total = (n + tuning) * sum(point.calls(steps) for point in chosen)
     with tqdm(total=total, desc="fashion", unit="call", unit_scale=True) as bar:
         comparison = compare(case, chosen, steps, threshold, batch, bar.update, show=8)
@@ -83,6 +84,6 @@ def _tables(comparison: Comparison) -> dict[str, Table]:
     grid = {f"{NAME}/grid/{point.path}": point.title for point in comparison.marks}
     columns = {"success": "boots"} | CROWD | PAIR | {"brightness": "brightness", "seconds": "s", "calls": "calls"}
     return {
-        "best": Table(best, {"strength": "strength", "eta": "eta"} | columns, "method"),
+        "best": Table(best, {"strength": "strength", "eta": "eta", "refine": "refine"} | columns, "method"),
         "grid": Table(grid, columns, "method"),
     }

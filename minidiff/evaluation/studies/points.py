@@ -1,8 +1,9 @@
-"""An operating point is a method with its strength and eta; running one gives pictures, and what they cost."""
+"""An operating point is a method with its strength, eta and refinement; running one gives pictures, and what they cost."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ class Point:
     method: str
     strength: float
     eta: float
+    refine: float = 0.0
 
     @property
     def path(self) -> str:
@@ -28,7 +30,8 @@ class Point:
 
     @property
     def setting(self) -> str:
-        return f"strength {self.strength:g}/eta {self.eta:g}"
+        refined = f"/refine {self.refine:g}" if self.refine else ""
+        return f"strength {self.strength:g}/eta {self.eta:g}{refined}"
 
     @property
     def title(self) -> str:
@@ -36,7 +39,7 @@ class Point:
 
     def calls(self, steps: int) -> int:
         """Network calls a picture: encoding costs as much as decoding, SDEdit does not encode."""
-        return round(steps * self.strength) * (1 if self.method == "sdedit" else 2)
+        return round(steps * self.strength) * (1 if self.method == "sdedit" else 2) + round(steps * self.refine)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,19 @@ class Outcome:
     calls: float
 
 
-def points(strengths: Sequence[float], etas: Sequence[float], sdedit_etas: Sequence[float]) -> list[Point]:
-    """Every method at every strength: CycleDiffusion and SDEdit at their etas, DDIB at the only one it has, 0."""
-    settings = {"cyclediffusion": etas, "sdedit": sdedit_etas, "ddib": (0.0,)}
-    return [Point(method, s, eta) for method, chosen in settings.items() for eta in chosen for s in strengths]
+def points(
+    strengths: Sequence[float], etas: Sequence[float], sdedit_etas: Sequence[float], refines: Sequence[float] = (0.0,)
+) -> list[Point]:
+    """Every method at every strength: CycleDiffusion and SDEdit at their etas, DDIB at the only one it has, 0.
+
+    What has an encoder may also be refined; refining SDEdit would be SDEdit once more.
+    """
+    settings = {"cyclediffusion": (etas, refines), "sdedit": (sdedit_etas, (0.0,)), "ddib": ((0.0,), refines)}
+    return [
+        Point(method, strength, eta, refine)
+        for method, (chosen, after) in settings.items()
+        for eta, refine, strength in product(chosen, after, strengths)
+    ]
 
 
 def run(
@@ -66,7 +78,7 @@ def run(
 
     networks = {source.denoiser, target.denoiser}
     hooks = [network.register_forward_hook(counted) for network in networks]
-    settings = {"strength": point.strength, "eta": point.eta, "steps": steps, "batch": batch}
+    settings = {"strength": point.strength, "eta": point.eta, "refine": point.refine, "steps": steps, "batch": batch}
     start = time.perf_counter()
     try:
         outputs = translate(source, target, images, point.method, seeds=0, **settings).clamp(-1, 1)
