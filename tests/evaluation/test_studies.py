@@ -14,7 +14,7 @@ def test_translation_writes_figures_tables_charts_and_pictures(tmp_path, tiny_lo
     settings = SMALL | {"tuning": 4, "crowd": 10, "cases": ("cat-dog",), "load": tiny_load}
     path = reproduce("translation", quick=True, out=tmp_path, **settings)
     found = results.read("translation", path.parent)
-    assert found.quick and found.command == "minidiff reproduce translation --quick"
+    assert found.quick and "reproduce('translation', quick=True, steps=4, strengths=(0.5, 1.0)" in found.command
     assert found.settings["strengths"] == [0.5, 1.0]
     assert {file.name for file in tmp_path.iterdir()} == {
         "translation.json", "translation.csv", "translation-cat-dog.png",
@@ -78,6 +78,12 @@ def test_bad_input_is_refused_before_any_work(tmp_path, tiny_load):
     with pytest.raises(ValueError, match="there are 64 sneakers in 'subset'"):
         reproduce("fashion", quick=True, out=tmp_path, split="subset", n=60, load=tiny_load)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_is_the_one_to_type():
+    assert studies._command("fashion", False, {}) == "minidiff reproduce fashion"
+    assert studies._command("fashion", True, {"load": None}) == "minidiff reproduce fashion --quick"
+    assert studies._command("fashion", False, {"n": 9}) == "minidiff.evaluation.studies.reproduce('fashion', n=9)"
 
 
 def test_a_quick_run_spares_a_full_one_before_any_work(tmp_path):

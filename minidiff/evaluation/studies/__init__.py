@@ -42,9 +42,22 @@ def reproduce(name: str, quick: bool = False, out: str | Path | None = None, **s
 
     everything = {key: parameter.default for key, parameter in known.items()} | chosen
     everything.pop("load")
-    command = f"minidiff reproduce {name}" + (" --quick" if quick else "")
     for key, (fig, alt) in report.figures.items():
         save_svg(fig, folder / f"{name}-{key}.svg", alt=alt)
     for key, picture in report.pictures.items():
         picture.save(folder / f"{name}-{key}.png")
+    command = _command(name, quick, settings)
     return results.write(Results(name, command, report.rows, report.tables, everything, quick, seconds), folder)
+
+
+def _command(name: str, quick: bool, settings: dict[str, Any]) -> str:
+    """What to type to get these figures again: the terminal command, or the call where settings differ from its own."""
+    changed = {key: value for key, value in settings.items() if key != "load"}
+    if not changed:
+        return f"minidiff reproduce {name}" + (" --quick" if quick else "")
+    arguments = [
+        repr(name),
+        *(["quick=True"] if quick else []),
+        *(f"{key}={value!r}" for key, value in changed.items()),
+    ]
+    return f"minidiff.evaluation.studies.reproduce({', '.join(arguments)})"
