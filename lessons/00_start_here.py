@@ -107,12 +107,11 @@ assert torch.allclose(back, cat.to_images(cat.to_latents(cats)), atol=1e-3)
 assert torch.allclose(dogs, dog.decode(code), atol=1e-3)  # this is all that translate does
 
 rows = {"cats": cats, "any dogs": strangers, "their dogs": dogs, "true dogs": truth}
-alt = "Four rows: six cats; six unrelated dogs; six dogs with the cats' colours and places; the same six drawn as dogs."
+alt = "Four rows: six cats; six unrelated dogs; six dogs in the cats' colours; the same six drawn as dogs."
 plot.grid(list(rows.values()), row_labels=list(rows), alt=alt)
 
 # %% [markdown]
-# *Compare the third row with the first, and then with the fourth. Look for what came along (background, coat, place)
-# and for what got lost.*
+# *Compare the third row with the first, and then with the fourth. Look for what came along and for what got lost.*
 #
 # Looking is good, measuring is better. A *probe* is a small network that reads the factors back from a picture. Let it
 # read 32 translations, and compare them with the cats they came from.
@@ -134,12 +133,16 @@ share = (answers["species"] == 1).double().mean().item()
 kept = {name: round(agreement(name), 2) for name in ("background", "coat", "x", "y")}
 print(f"read as dogs: {100 * share:.0f} %; agreement with the cats: {kept}")
 assert share >= 0.9 and kept["background"] >= 0.9 and kept["coat"] >= 0.7
+assert kept["background"] > max(kept["x"], kept["y"])  # place is harder
 
 # %% [markdown]
+# Background and coat come along. The place in the picture (x, y) does so less, because a dog's face fills its frame in
+# another way than a cat's. How good the method can get, and against which rivals, is measured in lesson 10.
+#
 # ## 4. How much of the cat?
 #
 # One number decides how far back into the noise a picture is sent before the other model takes over: **strength**,
-# between 0 and 1. With little strength hardly anything changes. With full strength everything may. Move the slider.
+# between 0 and 1. With little strength, little changes. With full strength, everything may. Move the slider.
 # Below it stand the same pictures without a slider.
 
 # %%
@@ -165,14 +168,14 @@ strengths = [0.2, 0.4, 0.6, 0.8, 1.0]
 changed = [translate(cat, dog, cats[:3], strength=strength, steps=20) for strength in strengths]
 moved = [(pictures - cats[:3]).square().mean().item() for pictures in changed]
 print("mean squared change:", [round(value, 3) for value in moved])
-assert moved[0] < moved[-1]
+assert moved[0] < 0.7 * moved[-1]
 
 labels = ["cat"] + [f"{strength}" for strength in strengths]
-alt = "Three cats, each translated with five strengths: still a cat in most of its shape at 0.2, a dog at 1.0."
+alt = "Three cats, each translated with five strengths: the pointed ears fade at 0.2, and at 1.0 dogs look at you."
 plot.grid([torch.stack(row) for row in zip(cats, *changed)], column_labels=labels, alt=alt)
 
 # %% [markdown]
-# *Read each row from left to right. Look for the strength at which the ears turn.*
+# *Read each row from left to right. Look for the strength at which the pointed ears go.*
 #
 # ## 5. The map
 #
@@ -224,7 +227,8 @@ assert all(entry["parameters"] < 4e6 for entry in minidiff.zoo.manifest().values
 #
 # - **Every claim is checked.** A line that starts with `assert` stops the notebook if the claim does not hold. Change
 #   numbers, and see which claims break. That is the best use of this course.
-# - **Nothing waits for training.** All models are here, with less than 4 million weights each. `minidiff train NAME` makes
+# - **Nothing waits for training.** All models are here, with less than 4 million weights each. `minidiff train NAME`
+#   makes
 #   them again.
 # - **Nothing is downloaded.** No account, no GPU.
 #

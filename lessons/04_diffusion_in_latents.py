@@ -67,17 +67,13 @@ picks = [0, 8, 16, 24, 32, 40, 49]
 states = cat.to_images(torch.cat([before[k] for k in picks]))
 guesses = cat.to_images(torch.cat([run[k].prediction.x0 for k in picks]))
 alt = "Two cats emerge from left to right: x_t clears up late, the guess of x0 is a blurred cat early and sharpens."
-plot.grid(
-    [states[::2], guesses[::2], states[1::2], guesses[1::2]],
-    row_labels=["x_t", "guess of x0"] * 2,
-    column_labels=[f"t = {run[k].step.t}" for k in picks],
-    alt=alt,
-)
+rows, columns = [states[::2], guesses[::2], states[1::2], guesses[1::2]], [f"t = {run[k].step.t}" for k in picks]
+plot.grid(rows, row_labels=["x_t", "guess of x0"] * 2, column_labels=columns, alt=alt)
 
 # %% [markdown]
 # *The answer, twice. Upper rows: the noisy latents $x_t$, passed through the decoder so that you can see them. Lower
 # rows: what the network believes is behind the noise. Look for the order in which things are settled: first the
-# background, then place and size, last the eyes and the whiskers.*
+# background, then place and size, last the gaze and the markings of the coat.*
 #
 # ## 1. Do it wrong first
 #
@@ -298,26 +294,13 @@ for sampler in (DDIM(LINEAR, 0.0), DDIM(LINEAR, 0.5), DDPM(LINEAR)):  # does the
     assert abs(drawn.mean() - mean) < 0.02 and abs(drawn.std() / std - 1) < 0.02
 
 counts = [1, 2, 3, 5, 7, 10, 20, 50, 100, 200, 500, 1000]
-samplers = {
-    "DDIM, eta = 0": DDIM(LINEAR, 0.0),
-    "DDIM, eta = 1": DDIM(LINEAR, 1.0),
-    "DDPM, large": DDPM(LINEAR, "large"),
-}
-spread = {name: [exact_chain(sampler, n)[1] for n in counts] for name, sampler in samplers.items()}
-ode, sde, large = ([round(value, 3) for value in values] for values in spread.values())
-assert ode[0] == 0.002 and (ode[5], ode[7], ode[-1]) == (0.370, 0.471, 0.498) and max(large) > SD
+samplers = DDIM(LINEAR, 0.0), DDIM(LINEAR, 1.0), DDPM(LINEAR, "large")
+ode, sde, large = ([exact_chain(sampler, n)[1] for n in counts] for sampler in samplers)
+assert [round(ode[k], 4) for k in (0, 5, 7, -1)] == [0.0016, 0.3700, 0.4714, 0.4985] and max(large) > SD
 assert all(a > b for a, b in zip(ode[3:], sde[3:]))
-alt = (
-    "The spread of the samples grows from 0 at one step to 0.5 at 1000; eta = 0 is ahead of eta = 1, large overshoots."
-)
-plot.curves(
-    spread | {"the data": [SD] * len(counts)},
-    x=counts,
-    logx=True,
-    xlabel="number of steps",
-    ylabel="std of the samples",
-    alt=alt,
-)
+lines = {"DDIM, eta = 0": ode, "DDIM, eta = 1": sde, "DDPM, large": large, "the data": [SD] * len(counts)}
+alt = "The samples' spread grows from 0 at one step to 0.5 at 1000; eta = 0 is ahead of eta = 1, large overshoots."
+plot.curves(lines, x=counts, logx=True, xlabel="number of steps", ylabel="std of the samples", alt=alt)
 
 # %% [markdown]
 # *Look for two things: where the lines start, and from which side they arrive.*
@@ -469,9 +452,7 @@ def one_call(channels, size, attention):
 
 latent, pixel, plain = one_call(8, 8, True), one_call(3, 64, True), one_call(3, 64, False)
 whole = 50 * latent + multiply_adds(cat.autoencoder.decoder, torch.zeros(1, 8, 8, 8))
-print(
-    f"one call: {latent / 1e6:.0f} M in latents, {pixel / 1e6:.0f} M in pixels, {plain / 1e6:.0f} M without attention"
-)
+print(f"one call: {latent / 1e6:.0f} M in latents, {pixel / 1e6:.0f} M in pixels, {plain / 1e6:.0f} M unattended")
 print(f"one picture of 50 steps: {whole / 1e9:.1f} G in latents, {50 * pixel / 1e9:.0f} G in pixels")
 assert 145 < pixel / latent < 160 and 50 < plain / latent < 64 and pixel > 2 * whole
 
@@ -515,22 +496,18 @@ eps = torch.randn(fresh.shape, generator=torch.Generator().manual_seed(4))
 levels = [10, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 990]
 linear_one, ours = ([losses(model, fresh, eps, t)["v"] for t in levels] for model in (rival, cat.denoiser))
 alt = "White noise would cost 1 at every level; the best linear denoiser costs less, and critters-cat less again."
-plot.curves(
-    {"white noise": [1.0] * len(levels), "best linear denoiser": linear_one, "critters-cat": ours},
-    x=levels,
-    xlabel="t",
-    ylabel="loss of v",
-    alt=alt,
-)
+lines = {"white noise": [1.0] * len(levels), "best linear denoiser": linear_one, "critters-cat": ours}
+plot.curves(lines, x=levels, xlabel="t", ylabel="loss of v", alt=alt)
 print(f"the network's loss is {sum(ours) / sum(linear_one):.2f} of the best linear one's")
-assert sum(ours) < 0.95 * sum(linear_one) and abs(ours[-1] - known.var(0).mean()) < 0.03 and max(ours) < 0.9
+gain = [b - a for a, b in zip(ours, linear_one)]
+assert min(gain[:7]) > 0.03 and max(map(abs, gain[-3:])) < 0.02 and abs(ours[-1] - known.var(0).mean()) < 0.03
 
 # %% [markdown]
 # *Look for the levels where the network leaves the straight rival behind.*
 #
-# The gain is largest at middle levels, where shapes are decided. At the noisy end the two agree: there is nothing left
-# to know but the mean. (Both end near 0.86, the variance of cat latents. It is not 1, because the scale was measured on
-# all species, and cats alone vary less.)
+# It gains up to the middle levels, where edges, eyes and patterns are at stake: such things are anything but Gaussian. At
+# the noisy end the two agree, for there is nothing left to know but the mean. (Both end near 0.86, the variance of cat
+# latents. It is not 1, because the scale was measured on all species, and cats alone vary less.)
 
 # %%
 shoes, cats = minidiff.load("fashion-sneaker").sample(8, seeds=100), cat.sample(32, seeds=100)
@@ -565,13 +542,9 @@ def at_level(t):
 
 shown = [20, 150, 300, 450, 600, 800, 999]
 pairs = [at_level(t) for t in shown]
+rows = [torch.stack([pair[kind][animal] for pair in pairs]) for animal in range(2) for kind in range(2)]
 alt = "Two cats at seven noise levels; the guess is sharp at 20, blurred at 450, and one grey average for both at 999."
-plot.grid(
-    [torch.stack([pair[kind][animal] for pair in pairs]) for animal in range(2) for kind in range(2)],
-    row_labels=["x_t", "guess of x0"] * 2,
-    column_labels=[f"t = {t}" for t in shown],
-    alt=alt,
-)
+plot.grid(rows, row_labels=["x_t", "guess of x0"] * 2, column_labels=[f"t = {t}" for t in shown], alt=alt)
 errors = [(guess - cat.to_images(chosen)).square().mean().item() for _, guess in pairs]
 assert errors == sorted(errors)  # the noisier, the worse the guess
 assert pairs[-1][1].std(0).mean() < 0.3 * pairs[0][1].std(0).mean()  # from pure noise, everyone gets the same guess
@@ -602,13 +575,13 @@ widgets.VBox([slider, canvas])
 # ## 10. What would you see if ...
 #
 # One code, four cats, eight samplers. **A** is right. Each of the others has one fault, of a kind that happens in real
-# projects. Find the pictures before you open the answers:
+# projects. Find its pictures before you open the answers, or read the code:
 #
 # too few steps · another noise schedule than in training · $v$ taken for eps · the autoencoder's scale forgotten · the
 # step's number passed as the time · `torch.rand` instead of `torch.randn` at the start · the fresh noise added with its
 # variance for its std.
 
-# %%
+# %% tags=["hide-input"]
 four = cat.replace(steps=25, eta=1.0)
 code, net, grid = four.random_code(4, seeds=300), cat.denoiser.net, four.grid
 number = {step.t: len(grid) - 1 - k for k, step in enumerate(grid)}
@@ -627,24 +600,25 @@ class VarianceForStd(DDIM):
 other_start = code.clone()
 other_start[:, 0] = torch.rand(code[:, 0].shape, generator=torch.Generator().manual_seed(6))
 with torch.no_grad():
-    gallery = {
-        "A": four.decode(code),
-        "B": cat.to_images(decode_code(Denoiser(net, LINEAR, "eps"), four.sampler, grid, code)),
-        "C": four.decode(other_start),
-        "D": cat.replace(steps=2, eta=0.0).decode(code[:, :1]),
-        "E": cat.to_images(decode_code(wrong_time, four.sampler, grid, code)),
-        "F": cat.autoencoder.decoder(four.decode_latents(code)),
-        "G": cat.to_images(decode_code(Denoiser(net, cosine(), "v"), DDIM(cosine(), 1.0), grid, code)),
-        "H": cat.to_images(decode_code(cat.denoiser, VarianceForStd(LINEAR, 1.0), grid, code)),
-    }
-alt = "Eight rows of four cats: row A is right, C is hard to tell from it, and the other six are damaged in different ways."
+    made = [
+        four.decode(code),
+        cat.replace(steps=2, eta=0.0).decode(code[:, :1]),
+        cat.to_images(decode_code(Denoiser(net, cosine(), "v"), DDIM(cosine(), 1.0), grid, code)),
+        cat.to_images(decode_code(Denoiser(net, LINEAR, "eps"), four.sampler, grid, code)),
+        cat.autoencoder.decoder(four.decode_latents(code)),
+        cat.to_images(decode_code(wrong_time, four.sampler, grid, code)),
+        four.decode(other_start),
+        cat.to_images(decode_code(cat.denoiser, VarianceForStd(LINEAR, 1.0), grid, code)),
+    ]
+gallery = {letter: made[k] for letter, k in zip("ABCDEFGH", (0, 3, 6, 1, 5, 4, 2, 7))}
+alt = "Eight rows of four cats: A is right, C is hard to tell from it, and the other six are damaged in different ways."
 plot.grid(list(gallery.values()), row_labels=list(gallery), scale=1.4, alt=alt)
-nearness = {letter: round(psnr(gallery[letter], gallery["A"]).mean().item(), 1) for letter in "BCEFGH"}
+
+near = {letter: round(psnr(gallery[letter], gallery["A"]).mean().item(), 1) for letter in "BCEFGH"}
+print("dB to row A:", near)
+assert near.pop("C") > 30 and max(near.values()) < 25
 detail = {letter: (pictures[..., 1:] - pictures[..., :-1]).abs().mean() for letter, pictures in gallery.items()}
-print("dB to row A:", nearness)
-assert (
-    nearness.pop("C") > 30 and max(nearness.values()) < 25 and max(detail["D"], detail["H"]) < detail["A"] < detail["E"]
-)
+assert max(detail["D"], detail["H"]) < detail["A"] < detail["E"]
 
 # %% [markdown]
 # ```{dropdown} Answers

@@ -22,6 +22,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason='playwright is mi
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
 ROOT = Path(__file__).resolve().parents[2]
+ERROR = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
 RAN = re.compile(r"^\[\d+\]:$")  # the mark beside a cell that has been run
 
 
@@ -83,7 +84,8 @@ def visit(server):
         kernel_is("Idle", page, 120)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.locator(".jp-CodeCell").last.get_by_text(RAN).wait_for(timeout=300_000)
+        last = page.locator(".jp-CodeCell").last.get_by_text(RAN)
+        last.or_(page.locator(ERROR)).first.wait_for(timeout=300_000)  # an error stops the cells after it
         kernel_is("Idle", page, 60)
         page.keyboard.press("Control+s")
         page.locator(".lm-TabBar-tab.lm-mod-current.jp-mod-dirty").wait_for(state="detached", timeout=60_000)
@@ -99,10 +101,10 @@ def kernel_is(state, page, seconds):
 def test_every_cell_runs(server, visit):
     notebook = json.loads((server[1] / lab.FIRST).read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert cells and all(cell["execution_count"] for cell in cells), "some cells did not run"
     errors = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
     assert not errors, errors
-    assert visit[0].locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    assert cells and all(cell["execution_count"] for cell in cells), "some cells did not run"
+    assert visit[0].locator(ERROR).count() == 0
 
 
 def test_no_dialog_asks_anything(visit):
