@@ -136,8 +136,8 @@ assert share >= 0.9 and kept["background"] >= 0.9 and kept["coat"] >= 0.7
 assert kept["background"] > max(kept["x"], kept["y"])  # place is harder
 
 # %% [markdown]
-# Background and coat come along. The place in the picture (x, y) does so less, because a dog's face fills its frame in
-# another way than a cat's. How good the method can get, and against which rivals, is measured in lesson 10.
+# Background and coat come along. The place in the picture (x, y) does so less: at full strength a code does not carry
+# everything. What it carries, and how the method compares with its rivals, is the subject of lesson 10.
 #
 # ## 4. How much of the cat?
 #

@@ -4,7 +4,7 @@ A setting qualifies when enough of the tuning pictures become what they should; 
 criterion is the method's operating point. A method without one gets its most successful setting.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from minidiff.evaluation.intervals import Estimate, mean
 from minidiff.evaluation.metrics import psnr
 from minidiff.evaluation.results import Row
 from minidiff.evaluation.studies.marks import Mark, Marker, Marks
-from minidiff.evaluation.studies.points import Outcome, Point, run
+from minidiff.evaluation.studies.points import Outcome, Point, run_all
 from minidiff.generators import LatentDiffusion
 
 
@@ -53,21 +53,18 @@ def compare(
     `done` hears about each network call (a picture once through one network).
     """
 
-    def outcome(marker: Marker, point: Point) -> tuple[Outcome, Marks]:
-        result = run(case.source, case.target, marker.images, point, steps, batch)
-        done(round(result.calls * len(marker.images)))
-        return result, marker.mark(result.images)
+    def outcomes(marker: Marker) -> Iterator[tuple[Point, Outcome]]:
+        return run_all(case.source, case.target, marker.images, points, steps, batch, done)
 
-    tuning = {point: outcome(case.tuning, point)[1] for point in points}
+    tuning = {point: case.tuning.mark(outcome.images) for point, outcome in outcomes(case.tuning)}
     best = choose(tuning, case.tuning.success, case.tuning.criterion, threshold)
     marks, nearness, shown, rows = {}, {}, {}, []
-    for point in points:
-        result, marks[point] = outcome(case.held_out, point)
-        marks[point] |= cost(result)
+    for point, outcome in outcomes(case.held_out):
+        marks[point] = case.held_out.mark(outcome.images) | cost(outcome)
         if hasattr(case.held_out, "truth"):
-            nearness[point] = psnr(result.images, case.held_out.truth)
+            nearness[point] = psnr(outcome.images, case.held_out.truth)
         if point == best[point.method]:
-            shown[point.method] = result.images[:show].clone()
+            shown[point.method] = outcome.images[:show].clone()
 
     for stage, measured, seed in (("tuning", tuning, case.tuning.seed), ("grid", marks, case.held_out.seed)):
         for point, values in measured.items():

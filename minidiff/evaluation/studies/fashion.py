@@ -17,7 +17,7 @@ from minidiff.evaluation.results import Row, Table
 from minidiff.evaluation.studies import charts
 from minidiff.evaluation.studies.compare import Case, Comparison, as_rows, compare
 from minidiff.evaluation.studies.marks import CROWD, PAIR, ShoeMarker
-from minidiff.evaluation.studies.points import TITLES, points
+from minidiff.evaluation.studies.points import TITLES, points, work
 from minidiff.evaluation.studies.report import Report
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
@@ -29,10 +29,10 @@ NAME, SOURCE, TARGET = "sneaker-boot", "sneaker", "ankle-boot"
 def study(
     n: int = 500,
     tuning: int = 200,
-    steps: int = 50,
+    steps: int = 30,
     strengths: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 1.0),
     etas: Sequence[float] = (0.1, 0.5, 1.0),
-    sdedit_etas: Sequence[float] = (0.1, 1.0),
+    sdedit_etas: Sequence[float] = (1.0,),
     refines: Sequence[float] = (0.0, 0.1),
     threshold: float = 0.95,
     batch: int = 125,
@@ -52,7 +52,7 @@ def study(
     ]
     case = Case(NAME, source, target, *markers)
     chosen = points(strengths, etas, sdedit_etas, refines)
-    total = (n + tuning) * sum(point.calls(steps) for point in chosen)
+    total = (n + tuning) * work(chosen, steps)
     with tqdm(total=total, desc="fashion", unit="call", unit_scale=True) as bar:
         comparison = compare(case, chosen, steps, threshold, batch, bar.update, show=8)
     report = Report(comparison.rows + _limits(target, markers[1], boots[:]), _tables(comparison))

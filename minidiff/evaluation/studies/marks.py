@@ -118,7 +118,9 @@ class ShoeMarker:
 
 
 def crowd_marks(features: Tensor, crowd: Tensor) -> Marks:
-    n = len(features)
+    """Frechet and kernel distance to a crowd, in units of the crowd's own spread: a probe's features have no unit."""
+    n, unit = len(features), crowd.std(0).square().mean().sqrt()
+    features, crowd = features / unit, crowd / unit
     return {
         "frechet": Mark(Estimate(frechet_distance(features, crowd), None, n), "distance"),
         "kernel": Mark(Estimate(kernel_distance(features, crowd), None, n), "distance"),
