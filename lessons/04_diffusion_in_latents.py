@@ -637,7 +637,7 @@ assert max(detail["D"], detail["H"]) < detail["A"] < detail["E"]
 #   fine texture is gone.
 # ```
 
-# %%
+# %% tags=["hide-input"]
 ode = cat.replace(steps=25, eta=0.0)
 right, wrong = ode.decode(code[:, :1]), ode.decode(other_start[:, :1])
 alt = "Four different cats above; below, from the wrong start, four orange cats that are nearly the same."

@@ -196,7 +196,7 @@ def save_png(images: Tensor, path: str | Path, ncol: int | None = None, scale: f
 
 
 def save_svg(fig: Any, path: str | Path, *, alt: str) -> Path:
-    """Write a matplotlib figure as an SVG that screen readers can read; the same figure gives the same bytes."""
+    """Write a matplotlib figure as an SVG that screen readers can read; a figure drawn anew gives the same bytes."""
     import matplotlib
 
     check_alt(alt)

@@ -64,7 +64,7 @@ h1 { font-size: 2rem; margin: 1rem 0 0; }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 0.3rem; }
 header p { font-size: 1.15rem; color: #444; }
 figure { margin: 1rem 0 0.5rem; padding: 0.5rem; background: #fff; border: 1px solid #ddd; border-radius: 6px; }
-figure img { display: block; height: auto; }
+figure img { display: block; width: 100% !important; height: auto; }
 dl { display: flex; flex-wrap: wrap; gap: 0.4rem 2rem; margin: 0; }
 dt { font-size: 0.9rem; color: #555; }
 dd { margin: 0; font-size: 1.2rem; font-variant-numeric: tabular-nums; }

@@ -1,12 +1,14 @@
 """The tour: every picture and figure is there, the page needs nothing else, and a failure leaves nothing behind."""
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from minidiff import tour
+from minidiff.evaluation import results
 
 
 class Reader(HTMLParser):
@@ -61,3 +63,15 @@ def test_nothing_is_written_when_a_stop_fails(tmp_path, tiny_load):
     with pytest.raises(FileNotFoundError):
         tour.run(tmp_path / "tour", steps=4, load=load)
     assert not (tmp_path / "tour").exists()
+
+
+@pytest.mark.parametrize(
+    "study, case, chosen", [("translation", "cat-dog", tour.ANIMALS), ("fashion", "sneaker-boot", tour.SHOES)]
+)
+def test_the_tour_runs_at_the_points_that_the_studies_chose(study, case, chosen):
+    try:
+        found = results.read(study, Path(__file__).parents[1] / "results")
+    except FileNotFoundError:
+        pytest.skip(f"minidiff reproduce {study} has not run yet")
+    assert {key: found[f"{case}/best/cyclediffusion/{key}"].value for key in chosen} == chosen
+    assert found.settings["steps"] == tour.STEPS

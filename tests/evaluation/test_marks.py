@@ -6,7 +6,7 @@ import torch
 from minidiff.data.critters import Critters, render
 from minidiff.evaluation.intervals import Estimate
 from minidiff.evaluation.studies.compare import choose
-from minidiff.evaluation.studies.marks import FACTORS, CritterMarker, Mark, brightness
+from minidiff.evaluation.studies.marks import FACTORS, CritterMarker, Mark, brightness, crowd_marks
 from minidiff.evaluation.studies.points import Point
 
 
@@ -63,6 +63,13 @@ def test_gaze_is_the_mean_of_two_correlations(scene):
     marks = marker(scene, gaze_x=-factors.gaze_x).mark(scene[0])
     assert marks["gaze"].estimate.value == pytest.approx(0, abs=1e-6)
     assert marks["tilt"].estimate.value == pytest.approx(1)
+
+
+def test_distances_do_not_depend_on_the_unit_of_the_features():
+    crowd, other = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.randn(30, 4) + 1
+    near, far = crowd_marks(other, crowd), crowd_marks(1000 * other, 1000 * crowd)
+    for name in ("frechet", "kernel"):
+        assert near[name].estimate.value == pytest.approx(far[name].estimate.value, rel=1e-3)
 
 
 def test_brightness_ignores_the_background():

@@ -1,0 +1,65 @@
+"""What the project promises, checked on the figures that it ships: a claim that the results do not carry fails here."""
+
+from pathlib import Path
+
+import pytest
+
+from minidiff.evaluation import results
+from minidiff.evaluation.studies.marks import FACTORS
+
+FOLDER = Path(__file__).parents[2] / "results"
+CASES = ("cat-dog", "wild-dog")
+KEPT = {
+    "success": 0.98, "background": 0.95, "coat": 0.95, "position": 0.85, "size": 0.85, "tilt": 0.6, "gaze": 0.6,
+    "accessories": 0.95,
+}  # fmt: skip
+
+
+def shipped(name):
+    try:
+        return results.read(name, FOLDER)
+    except FileNotFoundError:
+        pytest.skip(f"minidiff reproduce {name} has not run yet")
+
+
+def test_figures_are_of_full_runs():
+    for path in FOLDER.glob("*.json"):
+        found = results.read(path.stem, FOLDER)
+        assert not found.quick, path
+        assert found.command == f"minidiff reproduce {path.stem}"
+        assert found.seconds > 0 and found.versions["torch"] and found.machine["cores"]
+
+
+def test_the_encoder_loses_nothing():
+    errors = [row for row in shipped("reconstruction").rows if row.quantity in ("round_trip", "identity")]
+    assert len(errors) >= 2 * 2 * 2 * 4 * 2  # worlds, nets, dtypes, etas, quantities
+    for row in errors:
+        assert row.value <= (1e-12 if "float64" in row.name else 1e-5), row
+
+
+def test_the_autoencoder_keeps_30_db():
+    assert shipped("reconstruction")["critters/autoencoder/psnr"].value >= 30
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("mark, least", KEPT.items())
+def test_cyclediffusion_keeps(case, mark, least):
+    assert shipped("translation")[f"{case}/best/cyclediffusion/{mark}"].value >= least
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_at_equal_strength_it_is_4_db_nearer_than_sdedit(case):
+    found = shipped("translation")
+    for strength in found.settings["strengths"]:
+        if strength >= 0.6:
+            start = f"{case}/ahead/sdedit/strength {strength:g}/"
+            assert max(row.value for row in found.rows if row.name.startswith(start)) >= 4, strength
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_at_each_ones_best_it_is_ahead_of_sdedit(case):
+    found = shipped("translation")
+    assert found[f"{case}/ahead/sdedit/best/psnr_truth"].value >= 1.5
+    for factor in FACTORS:
+        ours, theirs = (found[f"{case}/best/{method}/{factor}"].value for method in ("cyclediffusion", "sdedit"))
+        assert ours > theirs, factor
