@@ -132,6 +132,9 @@ def translate(
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="The study; without it, the list of them.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small form of it, under a minute.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The folder to write (default: results, or a new one if quick).")
+    ] = None,
 ) -> None:
     """Measure a figure of the README or a lesson again and write results/NAME.json."""
     from minidiff.evaluation import studies
@@ -140,7 +143,7 @@ def reproduce(
         for known, study in studies.STUDIES.items():
             typer.echo(f"{known:24} {(study.__doc__ or '').strip().splitlines()[0]}")
         return
-    typer.echo(f"Wrote {studies.reproduce(name, quick=quick)}")
+    typer.echo(f"Wrote {studies.reproduce(name, quick=quick, out=out)}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

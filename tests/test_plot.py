@@ -79,6 +79,9 @@ def test_svg_has_its_text_and_is_the_same_every_time(tmp_path):
 
     assert b'<svg role="img" aria-label="A line falls from 2 to 1, &amp; stops."' in drawn()
     assert drawn() == drawn()
+    with pytest.raises(ValueError, match="alt"):
+        plot.save_svg(plot.figure(3, 2)[0], tmp_path / "b.svg", alt="")
+    assert not (tmp_path / "b.svg").exists()
 
 
 def test_the_html_carries_pixels_and_escaped_text():

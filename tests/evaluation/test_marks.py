@@ -49,6 +49,13 @@ def test_the_true_dogs_get_full_marks(scene):
     assert 5 < marks["psnr_source"] < 40
 
 
+def test_the_verdict_is_part_of_the_marks(scene):
+    judge = marker(scene)
+    verdict, marks = judge.verdict(scene[0]), judge.mark(scene[0])
+    assert set(verdict) == {judge.success, judge.criterion}
+    assert all(marks[name] == mark for name, mark in verdict.items())
+
+
 def test_a_world_without_hats_agrees_often_and_keeps_none(scene):
     factors, nobody = scene[1], torch.zeros(12, dtype=torch.long)
     marks = marker(scene, glasses=nobody, hat=nobody).mark(scene[0])
@@ -85,5 +92,5 @@ def test_a_method_chooses_among_the_settings_that_qualify():
     weak, good, far = (Point("sdedit", strength, 1.0) for strength in (0.3, 0.5, 0.8))
     hopeless = Point("ddib", 0.3, 0.0), Point("ddib", 0.5, 0.0)
     tuning = {weak: marks(0.9, 30), good: marks(0.99, 20), far: marks(1.0, 15)}
-    tuning |= {hopeless[0]: marks(0.2, 30), hopeless[1]: marks(0.4, 10)}
+    tuning |= {hopeless[0]: marks(0.4, 10), hopeless[1]: marks(0.4, 30)}
     assert choose(tuning, "success", "near", 0.98) == {"sdedit": good, "ddib": hopeless[1]}

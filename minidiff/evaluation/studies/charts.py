@@ -11,32 +11,50 @@ from minidiff.evaluation.studies.points import TITLES, Point
 
 
 def against_strength(comparison: Comparison, panels: dict[str, str]) -> Any:
-    """One panel for each mark in `panels` (mark -> axis label), one line for each method and eta."""
-    fig, axes = plot.figure(3.6 * len(panels), 3.4, ncols=len(panels))
-    lines: dict[tuple[str, float, float], list[Point]] = {}
-    for point in comparison.marks:
-        lines.setdefault((point.method, point.eta, point.refine), []).append(point)
+    """One panel for each mark in `panels` (mark -> axis label), one line for each method (colour) and eta (dash).
+
+    Refined settings would double the lines and are left to the tables; a star is a method's operating point.
+    """
+    fig, axes = plot.figure(3.4 * len(panels), 3.8, ncols=len(panels))
+    lines: dict[tuple[str, float], list[Point]] = {}
+    for point in sorted(comparison.marks, key=lambda point: point.strength):
+        if not point.refine:
+            lines.setdefault((point.method, point.eta), []).append(point)
+    methods = list(comparison.best)
     for ax, (name, label) in zip(axes, panels.items()):
-        for index, ((method, eta, refine), points) in enumerate(lines.items()):
-            points = sorted(points, key=lambda point: point.strength)
-            values = [comparison.marks[point][name].estimate.value for point in points]
-            title = TITLES[method] + ("" if method == "ddib" else f", eta {eta:g}") + (", refined" if refine else "")
-            ax.plot([point.strength for point in points], values, label=title, **plot.style(index))
+        etas = dict.fromkeys(methods, 0)
+        for index, ((method, eta), points) in enumerate(lines.items()):
+            look = {"color": plot.COLOURS[methods.index(method)], "marker": plot.MARKERS[index % len(plot.MARKERS)]}
+            look = plot.style(etas[method]) | look  # dashes tell etas apart, markers all lines
+            etas[method] += 1
+            values = [_value(comparison, point, name) for point in points]
+            title = TITLES[method] + ("" if method == "ddib" else f", eta {eta:g}")
+            ax.plot([point.strength for point in points], values, label=title, **look)
+        for method, point in comparison.best.items():
+            star = {"color": plot.COLOURS[methods.index(method)], "marker": "*", "markersize": 13, "linestyle": ""}
+            ax.plot(point.strength, _value(comparison, point, name), markeredgecolor="white", **star)
         ax.set(xlabel="strength", ylabel=label)
-    axes[-1].legend(frameon=False, fontsize="x-small")
+    handles, titles = axes[0].get_legend_handles_labels()
+    fig.legend(handles, titles, frameon=False, fontsize="small", ncols=4, loc="outside lower center")
     return fig
 
 
+def _value(comparison: Comparison, point: Point, name: str) -> float:
+    return comparison.marks[point][name].estimate.value
+
+
 def describe(comparison: Comparison, panels: dict[str, str], what: str) -> str:
-    """Alternative text for `against_strength`: the ends of each line, in words."""
+    """Alternative text for `against_strength`: the ends of each method's line, at its chosen eta, in words."""
     methods = dict.fromkeys(point.method for point in comparison.marks)
     parts = []
     for name, label in panels.items():
         for method in methods:
-            mine = sorted((p for p in comparison.marks if p.method == method), key=lambda p: p.strength)
-            low, high = (comparison.marks[p][name].estimate.value for p in (mine[0], mine[-1]))
+            eta = comparison.best[method].eta
+            line = (p for p in comparison.marks if (p.method, p.eta, p.refine) == (method, eta, 0))
+            mine = sorted(line, key=lambda p: p.strength)
+            low, high = (_value(comparison, p, name) for p in (mine[0], mine[-1]))
             parts.append(
-                f"{label} of {TITLES[method]} goes from {low:.3g} at strength {mine[0].strength:g} "
+                f"{label} of {TITLES[method]} (eta {eta:g}) goes from {low:.3g} at strength {mine[0].strength:g} "
                 f"to {high:.3g} at {mine[-1].strength:g}"
             )
     return f"Curves over strength for {what}: {'; '.join(parts)}."
@@ -72,7 +90,7 @@ def factor_bars(comparison: Comparison, names: Sequence[str]) -> Any:
     width = 0.8 / len(comparison.best)
     hatches = ("", "//", "..", "xx")
     for index, (method, point) in enumerate(comparison.best.items()):
-        values = [comparison.marks[point][name].estimate.value for name in names]
+        values = [_value(comparison, point, name) for name in names]
         places = [i + (index - (len(comparison.best) - 1) / 2) * width for i in range(len(names))]
         bars = {"color": plot.COLOURS[index], "hatch": hatches[index % 4], "edgecolor": "white", "linewidth": 0.5}
         ax.bar(places, values, width, label=TITLES[method], **bars)
@@ -87,6 +105,6 @@ def describe_bars(comparison: Comparison, names: Sequence[str]) -> str:
     """Alternative text for `factor_bars`."""
     parts = []
     for method, point in comparison.best.items():
-        values = ", ".join(f"{name} {comparison.marks[point][name].estimate.value:.2f}" for name in names)
+        values = ", ".join(f"{name} {_value(comparison, point, name):.2f}" for name in names)
         parts.append(f"{TITLES[method]}: {values}")
     return f"Bars of each factor's correlation with the source. {'; '.join(parts)}."

@@ -1,7 +1,7 @@
 """A fair comparison of translation methods: each chooses its setting on tuning pictures, all are shown on others.
 
 A setting qualifies when enough of the tuning pictures become what they should; of those that do, the best by a stated
-criterion is the method's operating point. A method without one gets its most successful setting.
+criterion is the method's operating point. Without one it is the most successful setting.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +56,7 @@ def compare(
     def outcomes(marker: Marker) -> Iterator[tuple[Point, Outcome]]:
         return run_all(case.source, case.target, marker.images, points, steps, batch, done)
 
-    tuning = {point: case.tuning.mark(outcome.images) for point, outcome in outcomes(case.tuning)}
+    tuning = {point: case.tuning.verdict(outcome.images) for point, outcome in outcomes(case.tuning)}
     best = choose(tuning, case.tuning.success, case.tuning.criterion, threshold)
     marks, nearness, shown, rows = {}, {}, {}, []
     for point, outcome in outcomes(case.held_out):
@@ -81,10 +81,12 @@ def choose(tuning: dict[Point, Marks], success: str, criterion: str, threshold: 
     """Each method's operating point, by the criterion among the settings whose success reaches the threshold."""
     best = {}
     for method in dict.fromkeys(point.method for point in tuning):
-        mine = {point: marks for point, marks in tuning.items() if point.method == method}
-        able = {point: marks for point, marks in mine.items() if marks[success].estimate.value >= threshold}
-        pool, key = (able, criterion) if able else (mine, success)
-        best[method] = max(pool, key=lambda point: pool[point][key].estimate.value)
+
+        def rank(point: Point) -> tuple[float, float]:
+            reached, quality = (tuning[point][name].estimate.value for name in (success, criterion))
+            return min(reached, threshold), quality  # enough is enough: above the threshold quality decides
+
+        best[method] = max((point for point in tuning if point.method == method), key=rank)
     return best
 
 

@@ -26,7 +26,7 @@ class Mark(NamedTuple):
 Marks = dict[str, Mark]
 CROWD = {"frechet": "Frechet", "kernel": "kernel"}
 PAIR = {"psnr_source": "PSNR to source", "ssim_source": "SSIM to source"}
-TRUTH = {"psnr_truth": "PSNR to truth", "ssim_truth": "SSIM to truth"}
+TRUTH = {"psnr_truth": "PSNR to truth"}
 FACTORS = {
     "background": ("background",),
     "coat": ("coat",),
@@ -48,8 +48,11 @@ class Marker(Protocol):
     success: str  # the mark that must be high enough: how many became what they should
     criterion: str  # the mark that then decides between settings
 
+    def verdict(self, outputs: Tensor) -> Marks:
+        """The two marks that choose a setting, of translated pictures in the order of `images`."""
+
     def mark(self, outputs: Tensor) -> Marks:
-        """Marks of translated pictures, in the order of `images`."""
+        """All marks."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,20 @@ class CritterMarker:
     success = "success"
     criterion = "psnr_truth"
 
+    def verdict(self, outputs: Tensor) -> Marks:
+        species = read_all(self.probe, outputs)["species"]
+        return {
+            "success": Mark(share(species == self.target), "share"),
+            "psnr_truth": Mark(mean(psnr(outputs, self.truth)), "dB"),
+        }
+
     def mark(self, outputs: Tensor) -> Marks:
         read = read_all(self.probe, outputs)
         return (
             {"success": Mark(share(read["species"] == self.target), "share")}
             | crowd_marks(read["features"], self.crowd)
-            | pair_marks(outputs, self.images, "source")
-            | pair_marks(outputs, self.truth, "truth")
+            | source_marks(outputs, self.images)
+            | {"psnr_truth": Mark(mean(psnr(outputs, self.truth)), "dB")}
             | {name: Mark(self._correlation(read, parts), "r") for name, parts in FACTORS.items()}
             | self._agreement(read)
         )
@@ -107,12 +117,19 @@ class ShoeMarker:
     success = "success"
     criterion = "psnr_source"
 
+    def verdict(self, outputs: Tensor) -> Marks:
+        label = read_all(self.probe, outputs)["label"]
+        return {
+            "success": Mark(share(label == self.target), "share"),
+            "psnr_source": Mark(mean(psnr(outputs, self.images)), "dB"),
+        }
+
     def mark(self, outputs: Tensor) -> Marks:
         read = read_all(self.probe, outputs)
         return (
             {"success": Mark(share(read["label"] == self.target), "share")}
             | crowd_marks(read["features"], self.crowd)
-            | pair_marks(outputs, self.images, "source")
+            | source_marks(outputs, self.images)
             | {"brightness": Mark(correlation(brightness(outputs), brightness(self.images)), "r")}
         )
 
@@ -127,10 +144,10 @@ def crowd_marks(features: Tensor, crowd: Tensor) -> Marks:
     }
 
 
-def pair_marks(outputs: Tensor, others: Tensor, name: str) -> Marks:
+def source_marks(outputs: Tensor, sources: Tensor) -> Marks:
     return {
-        f"psnr_{name}": Mark(mean(psnr(outputs, others)), "dB"),
-        f"ssim_{name}": Mark(mean(in_batches(ssim, outputs, others)), "ssim"),
+        "psnr_source": Mark(mean(psnr(outputs, sources)), "dB"),
+        "ssim_source": Mark(mean(in_batches(ssim, outputs, sources)), "ssim"),
     }
 
 
