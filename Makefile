@@ -8,7 +8,7 @@ EXTRAS := lab,test
 STAMP := $(VENV)/.minidiff-$(EXTRAS)
 WORKERS ?= 2
 
-.PHONY: lab test setup clean
+.PHONY: lab test bench setup clean
 .DEFAULT_GOAL := lab
 
 lab: setup
@@ -16,6 +16,9 @@ lab: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
 
 setup: $(STAMP)
 

@@ -9,6 +9,7 @@ from minidiff.nets.autoencoder import kl
 from minidiff.training.bank import to_bytes, to_images
 from minidiff.training.export import export
 from minidiff.training.loop import train
+from minidiff.training.tasks import DenoiserRecipe
 
 
 def test_the_losses_of_an_item_do_not_depend_on_its_batch(autoencoder_recipe, probe_recipe):
@@ -26,6 +27,31 @@ def test_the_autoencoder_pays_for_distortion_and_for_nats(autoencoder_recipe):
     paid = dataclasses.replace(autoencoder_recipe, kl_weight=0.5).loss(network, rows, torch.arange(4))
     nats = kl(*network.posterior(to_images(rows["images"])))
     assert torch.allclose(paid - free, 0.5 * nats / (3 * 16 * 16), atol=1e-5)
+
+
+def test_items_of_even_seed_also_pay_for_their_latents_at_half_the_resolution(autoencoder_recipe):
+    network, rows = autoencoder_recipe.network(), {"images": to_bytes(torch.rand(4, 3, 16, 16) * 2 - 1)}
+    recipes = [dataclasses.replace(autoencoder_recipe, coarse_weight=weight) for weight in (0.0, 1.0, 3.0)]
+    none, one, three = (recipe.loss(network, rows, torch.arange(4)) for recipe in recipes)
+    assert torch.equal((one > none), torch.tensor([True, False, True, False]))
+    assert torch.allclose(three - none, 3 * (one - none), atol=1e-6)
+    assert torch.equal(recipes[1].loss(network, rows, torch.tensor([1, 3, 5, 7])).isfinite(), torch.ones(4).bool())
+
+
+def test_half_of_the_training_goes_where_the_signal_is_not_lost(denoiser_recipe):
+    seen = []
+
+    class Spy(DenoiserRecipe):
+        def loss_at(self, network, rows, seeds, t):
+            seen.append(t)
+            return super().loss_at(network, rows, seeds, t)
+
+    recipe = Spy(**{f.name: getattr(denoiser_recipe, f.name) for f in dataclasses.fields(denoiser_recipe)})
+    rows = {"mean": torch.zeros(4000, 4, 2, 2), "std": torch.zeros(4000, 4, 2, 2)}
+    recipe.loss(recipe.network(), rows, torch.arange(4000))
+    part = seen[0].double() / 1000
+    assert part.median().item() == pytest.approx(torch.sigmoid(torch.tensor(-1.0)).item(), abs=0.02)
+    assert part.logit().std().item() == pytest.approx(1.2, abs=0.05) and 0 <= seen[0].min() and seen[0].max() < 1000
 
 
 def test_fields_are_json_that_names_functions(denoiser_recipe):

@@ -1,0 +1,16 @@
+"""The first thing a visitor types: `minidiff tour`, from the shell to the finished page."""
+
+import subprocess
+import sys
+import tempfile
+import time
+
+from minidiff.evaluation.results import Row, row
+
+
+def measure() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "minidiff.cli", "tour", "--out", folder]
+        subprocess.run(command, check=True, capture_output=True)
+        return [row("tour/seconds", time.perf_counter() - start, "s", 0)]
