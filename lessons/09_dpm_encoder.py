@@ -63,7 +63,7 @@ def rms(x):
     return x.square().mean().sqrt().item()
 
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = []
 for model, images, z in ((cat, cats, code), (shoe, shoes, shoe_code)):
     blocks = [panel(z[:1, k] / 3) for k in (0, 15, 30, 45, 50)]
@@ -537,7 +537,7 @@ widgets.VBox([slider, picture])
 before, slider.value = picture.value, 30
 assert picture.value != before and picture.value[1:4] == b"PNG"
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 chosen = [0, 10, 20, 30, 40, 49]
 labels = ["x_s", "predicted x_0", "solved noise"]
 alt = "Six steps of one path: the state clears up late, the prediction turns from a blurred average cat into this cat."
@@ -582,7 +582,7 @@ off = {name: rms(images - again[:2]) for name, images in panels.items()}
 print("RMS distance to the exact picture:", "  ".join(f"{name} {value:.3f}" for name, value in off.items()))
 assert 0.005 < off["no residual"] < off["scaled to std 1"] / 2 < off["every second"] / 4 < off["decoded at eta 1"] / 8
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 half = abar.half()  # the same schedule, kept in 16 bits
 zeros = sum(at(half, step.t) == at(half, step.s) for step in step_grid(1000, 1000)[:-1])
 print(f"schedule in float16: std is 0 for {zeros} of 999 steps, where equation 2 divides by it")

@@ -34,7 +34,7 @@ from minidiff.plot import COLOURS, figure, grid, show, style
 
 torch.set_grad_enabled(False)
 cat, dog = (minidiff.load(name).replace(steps=20) for name in ("critters-cat", "critters-dog"))
-best = {"strength": 0.4, "eta": 1.0}  # section 5 finds these two numbers, on other cats
+best = {"strength": 0.3, "eta": 1.0}  # section 5 finds these two numbers, on other cats
 
 
 def scenes(species, seed, count):
@@ -47,7 +47,7 @@ def scenes(species, seed, count):
 cats, truth, factors = scenes("cat", seed=2, count=40)  # seed 2 is held out: nothing is trained or chosen on it
 answer = translate(cat, dog, cats[:8], **best)
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 grid([cats[:8], answer, truth[:8]], row_labels=["cat", "dog from its code", "true dog"],
      alt="Eight cats, the dogs that the dog model draws from their codes, and the true dogs: backgrounds, coats, places "
      "and hats mostly agree.")  # fmt: skip
@@ -97,7 +97,7 @@ grid([cats[:8], answer, truth[:8]], row_labels=["cat", "dog from its code", "tru
 # which dog a cat should become. In Critters we know. `factors.replace(species="dog")` draws the same scene with a dog:
 # the **true counterfactual**. And the probe, a small network that reads factors from pictures, tells what survived.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 from minidiff.evaluation.metrics import kernel_distance, psnr
 from minidiff.evaluation.probes import compare, critters_targets, read_all
 
@@ -143,7 +143,7 @@ grid([cats[:8], average[:8], start_only[:8]], row_labels=["cat", "average", "sta
 
 signal, _ = cat.denoiser.schedule.levels(999, cats)
 print(f"the start holds {signal:.4f} of the picture")
-assert wrong["average"]["crowd"] > 1 and wrong["start only"]["crowd"] < 0.6 and signal < 0.01
+assert wrong["average"]["crowd"] > 1.5 and wrong["start only"]["crowd"] < 1 and signal < 0.01
 assert wrong["start only"]["species.accuracy"] > 0.9 and abs(wrong["start only"]["background.r"]) < 0.5
 
 # %% [markdown]
@@ -292,7 +292,7 @@ for degrees in angles:
     shared.append(measure(points[:, 0, 0] @ axis, y[:, 0, 0] @ target_axis)[1])
     assert abs(shared[-1] - math.cos(math.radians(degrees))) < 0.07
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 fig, axes = figure(8, 2.9, ncols=3)
 for ax, (name, y) in zip(axes, results.items()):
     for member, marker in ((0, "o"), (1, "x")):
@@ -417,7 +417,7 @@ print(picked)
 assert sweep["CycleDiffusion, eta 1", best["strength"]]["species.accuracy"] >= 0.9
 assert sweep["CycleDiffusion, eta 1", 0.7]["psnr"] > sweep["SDEdit", 0.7]["psnr"] + 4
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 fig, axes = figure(8, 3.2, ncols=2)
 for index, name in enumerate(methods):
     rows = [sweep[name, s] for s in strengths]
@@ -456,18 +456,22 @@ grid([images[:8] for images in (*shown.values(), truth)], row_labels=[*shown, "t
 
 copy, ours, paper, ddib, sdedit, refined = report.values()
 assert ours["species.accuracy"] >= 0.9 and min(ours["background.r"], ours["coat.r"]) > 0.85
-assert ours["psnr"] > max(paper["psnr"], sdedit["psnr"]) + 0.4 and ours["gaze_x.r"] > sdedit["gaze_x.r"] + 0.05
-assert abs(ours["psnr"] - ddib["psnr"]) < 1 and copy["psnr"] > 17 and copy["crowd"] > 2
+assert ours["psnr"] > sdedit["psnr"] + 2.5 and all(ours[key] > sdedit[key] + 0.2 for key in ("x.r", "tilt.r", "gaze_x.r"))
+assert max(abs(ours["psnr"] - paper["psnr"]), abs(ours["psnr"] - ddib["psnr"])) < 1
+assert picked["CycleDiffusion, eta 0.1"] > picked["CycleDiffusion, eta 1"]
+assert refined["species.accuracy"] >= ours["species.accuracy"] and refined["psnr"] < ours["psnr"]
+assert copy["psnr"] > 17 and copy["crowd"] > 2
 
 # %% [markdown]
 # *Look at the ears. Which rows let them hang, as the true dogs do?*
 #
 # - **Colours survive every method that starts low.** Background and coat correlate above 0.85.
-# - **SDEdit is behind,** but not by the 4 dB of equal strength, now that it may stop lower. It loses the small things, such as
-#   the gaze, which only the noises carry.
+# - **SDEdit is far behind,** by more than 2.5 dB at its own best strength. It needs more noise to make dogs, and what that
+#   noise covers it has to invent: place, tilt, gaze.
 # - **DDIB is our equal here,** within a decibel. Drawing the path, on this world, buys nothing over computing it.
-# - **$\eta = 0.1$, the paper's setting, loses to $\eta = 1$.** Section 3 said why: it moves timidly, so it needs more
-#   strength to make dogs, and strength costs the pose.
+# - **$\eta = 0.1$, the paper's setting, needs more strength than $\eta = 1$** to make as many dogs. Section 3 said why: it
+#   moves timidly. In dB the two end level.
+# - **Refinement buys dogs with decibels.** What is noised once more is partly forgotten.
 # - **No single column can be trusted.** Copying the cat scores more than 17 dB; only *dogs* and *crowd* expose it. And a rule
 #   that twenty cats met need not be met by forty others: read *dogs* again.
 #
@@ -489,7 +493,7 @@ assert tries.amax(0).mean() - tries.mean() > 0.3
 #
 # Forty cats are few. One command measures 500 cats and 500 foxes, with intervals; if it has been run, its table follows.
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 from minidiff.evaluation.results import markdown_table, read
 
 try:
@@ -586,7 +590,7 @@ kept = {name: shoe_score(images) for name, images in made.items()}
 assert min(kept["cyclediffusion 0.7"][0], kept["ddib 0.7"][0]) > 0.85 and kept["cyclediffusion 0.3"][0] < 0.6
 assert kept["ddib 0.7"][1] > kept["cyclediffusion 0.7"][1] + 0.05 > kept["any boot"][1]
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 for name, (share, left) in kept.items():
     print(f"{name:20} boots {share:.2f}   pixels kept {left:.2f}")
 grid([images[:10] for images in made.values()], row_labels=list(made),
@@ -635,7 +639,7 @@ slider.value = best["strength"]
 # %% [markdown]
 # Where no kernel is running the slider is dead. This is what it would show, for three cats:
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 stops = [0.1, 0.2, 0.3, 0.5, 0.7, 1.0]
 ladder = [translate(cat, dog, cats[:3], strength=stop, eta=best["eta"]) for stop in stops]
 grid([torch.stack(column) for column in zip(*ladder)], column_labels=[f"{stop}" for stop in stops],
@@ -678,7 +682,7 @@ failures = {
     "D": mirrored[:8],
 }
 
-# %% tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 grid(list(failures.values()), row_labels=list(failures),
      alt="Four rows of failed translations: cats that stayed cats; dogs over upside-down faces; dogs in harsh colours; dogs in "
      "the opposite colours.")  # fmt: skip
@@ -733,7 +737,7 @@ for message, call in {
 #    two models share their axes: $\cos\theta$ for Gaussians.
 # 3. Strength trades "a dog" for "this dog". Compare methods at their own best points, chosen on other pictures.
 # 4. Colours survive even full strength, pose only a low one. The drawings share the pose; the networks let go of it.
-# 5. At full strength SDEdit keeps nothing. At low strength it is close behind, and DDIB is level or ahead.
+# 5. At full strength SDEdit keeps nothing. At its own best strength it is still more than 2.5 dB behind; DDIB is level.
 #
 # diffusers has the one-model, text-driven form, `CycleDiffusionPipeline`, among its deprecated pipelines.
 #

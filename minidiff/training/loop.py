@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from minidiff.machine import machine
 from minidiff.training import metrics
@@ -52,7 +52,8 @@ def train(
     """
     out = Path(out_dir)
     on_cpu = not torch.cuda.is_available() if cpu is None else cpu
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision)
+    rest = DistributedDataParallelKwargs(find_unused_parameters=True)  # parts of a network may have nothing to learn
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision, kwargs_handlers=[rest])
     writes = accelerator.is_main_process
     identity = recipe.fields() | recipe.sources()
     tensors, state = load(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else ({}, {})
@@ -97,10 +98,14 @@ def train(
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine from `lr` to 1 % of it (Loshchilov & Hutter, "SGDR", ICLR 2017, equation 5)."""
-    rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
-    fall = 0.505 + 0.495 * math.cos(math.pi * step / recipe.steps)
-    return recipe.lr * rise * fall
+    """Linear warm-up, then a cosine from `lr` to 1 % of it; after a restart the same from `restart_lr`
+    (Loshchilov & Hutter, "SGDR", ICLR 2017, equation 5)."""
+    first, last, highest = 0, recipe.restart or recipe.steps, recipe.lr
+    if recipe.restart and step >= recipe.restart:
+        first, last, highest = recipe.restart, recipe.steps, recipe.restart_lr
+    rise = min(1.0, (step - first + 1) / recipe.warmup) if recipe.warmup else 1.0
+    fall = 0.505 + 0.495 * math.cos(math.pi * (step - first) / (last - first))
+    return highest * rise * fall
 
 
 def start_anew(out: Path) -> None:

@@ -29,7 +29,7 @@ def fashion(split: str, classes: tuple[str, ...] | None = None):
 HELD_OUT = 2  # the seed of Critters that nothing is trained or chosen on
 
 
-def critters_denoiser(species: str, seed: int) -> DenoiserRecipe:
+def critters_denoiser(species: str, seed: int, steps: int) -> DenoiserRecipe:
     return DenoiserRecipe(
         name=f"critters-{species}",
         config=UNetConfig(in_channels=8, channels=(96, 192), attention=(True, True)),
@@ -37,7 +37,7 @@ def critters_denoiser(species: str, seed: int) -> DenoiserRecipe:
         held_out=partial(critters, species=species, seed=HELD_OUT, length=2_000),
         autoencoder="critters-autoencoder",
         seed=seed,
-        steps=9_000,
+        steps=steps,
         batch=64,
         lr=1e-3,
         decay=0.9995,
@@ -66,13 +66,15 @@ ALL = (
         pictures=partial(critters, species="all", seed=100, length=60_000),
         held_out=partial(critters, species="all", seed=HELD_OUT, length=1_000),
         seed=100,
-        steps=8_000,
+        steps=10_000,
         batch=32,
         lr=2e-3,
+        restart=8_000,
+        restart_lr=6e-4,
     ),
-    critters_denoiser("cat", 101),
-    critters_denoiser("dog", 102),
-    critters_denoiser("wild", 103),
+    critters_denoiser("cat", 101, 7_000),
+    critters_denoiser("dog", 102, 8_000),
+    critters_denoiser("wild", 103, 5_500),
     ProbeRecipe(
         name="critters-probe",
         config=critters_config(),

@@ -21,8 +21,8 @@ class Objective(nn.Module):
         super().__init__()
         self.recipe, self.network = recipe, network
 
-    def forward(self, rows: Bank, seeds: Tensor) -> Tensor:
-        return self.recipe.loss(self.network, rows, seeds).mean()
+    def forward(self, rows: Bank, seeds: Tensor, part: float) -> Tensor:
+        return self.recipe.loss(self.network, rows, seeds, part).mean()
 
 
 class Run:
@@ -45,12 +45,14 @@ class Run:
 
     def step(self, number: int, lr: float) -> float:
         """One step of AdamW on batch `number`; returns the loss before it, averaged over all processes."""
+        if self.recipe.restart and number == self.recipe.restart:
+            self.ema.copy_to(self.network)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         seeds = batch_seeds(self.recipe.seed, number, self.recipe.batch, rank, ranks).to(self.accelerator.device)
 
-        loss = self.objective(draw(self.bank, seeds), seeds)
+        loss = self.objective(draw(self.bank, seeds), seeds, number / self.recipe.steps)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
         self.optimizer.step()

@@ -36,6 +36,8 @@ class Recipe(ABC):
     batch: int
     lr: float  # the highest; reached after `warmup` steps, then a cosine down to 1 % of it
     warmup: int = 200
+    restart: int = 0  # at this step the average takes the network's place and the lr rises once more (0: never) ...
+    restart_lr: float = 0.0  # ... to this
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 0.999  # of the average of the weights
@@ -49,6 +51,8 @@ class Recipe(ABC):
         for field in ("steps", "batch", "log_every", "checkpoint_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: expected at least 1, got {getattr(self, field)}")
+        if not 0 <= self.restart < self.steps:
+            raise ValueError(f"restart: expected a step from 1 to {self.steps - 1}, or 0 for never, got {self.restart}")
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -59,8 +63,8 @@ class Recipe(ABC):
         """The training data, one row per picture."""
 
     @abstractmethod
-    def loss(self, network: nn.Module, rows: Bank, seeds: Tensor) -> Tensor:
-        """Loss per item (B,); all its randomness comes from `seeds` (B,)."""
+    def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
+        """Loss per item (B,) when `part` in [0, 1) of the training is over; all its randomness is from `seeds` (B,)."""
 
     @abstractmethod
     def figures(self, network: nn.Module) -> dict[str, float]:
@@ -91,11 +95,13 @@ class AutoencoderRecipe(Recipe):
 
     Items of even seed are also decoded from latents at half the resolution, which must give the picture at half the
     resolution: what is coarse in the picture is then coarse in the latents, where a denoiser learns it first
-    (Skorokhodov et al., "Improving the Diffusability of Autoencoders", ICML 2025, section 4).
+    (Skorokhodov et al., "Improving the Diffusability of Autoencoders", ICML 2025, section 4). Towards the end the full
+    resolution alone counts, and after a restart only the decoder learns: the latents are what they are.
     """
 
     kl_weight: float = 5e-2  # on nats per colour value: spends no latents on what changes the picture little
     coarse_weight: float = 0.25
+    coarse_until: float = 0.68  # of the training
     kind = "autoencoder"
 
     def network(self) -> Autoencoder:
@@ -104,11 +110,15 @@ class AutoencoderRecipe(Recipe):
     def bank(self, watch: Watch = unwatched) -> Bank:
         return {"images": picture_bank(self.pictures(), watch)}
 
-    def loss(self, network: Autoencoder, rows: Bank, seeds: Tensor) -> Tensor:
+    def loss(self, network: Autoencoder, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         images = to_images(rows["images"])
         mean, logvar = network.posterior(images)
         latents = mean + (0.5 * logvar).exp() * normal(seeds, mean.shape[1:], "posterior")
+        if self.restart and part >= self.restart / self.steps:
+            return distortion(network.decode(latents.detach()), images)
         loss = distortion(network.decode(latents), images) + self.kl_weight * kl(mean, logvar) / images[0].numel()
+        if part >= self.coarse_until:
+            return loss
         half = seeds % 2 == 0
         coarse = distortion(network.decode(halve(latents[half])), halve(images[half]))
         loss[half] += 2 * self.coarse_weight * coarse
@@ -174,9 +184,9 @@ class DenoiserRecipe(Recipe):
     def bank(self, watch: Watch = unwatched) -> Bank:
         return latent_bank(zoo.load(self.autoencoder), picture_bank(self.pictures(), watch), watch)
 
-    def loss(self, network: Denoiser, rows: Bank, seeds: Tensor) -> Tensor:
-        part = torch.sigmoid(self.t_mean + self.t_std * normal(seeds, (), "t"))
-        t = (part * network.schedule.T).long().clamp(max=network.schedule.T - 1)
+    def loss(self, network: Denoiser, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
+        t = torch.sigmoid(self.t_mean + self.t_std * normal(seeds, (), "t"))
+        t = (t * network.schedule.T).long().clamp(max=network.schedule.T - 1)
         return self.loss_at(network, rows, seeds, t)
 
     def loss_at(self, network: Denoiser, rows: Bank, seeds: Tensor, t: Tensor) -> Tensor:
@@ -217,7 +227,7 @@ class ProbeRecipe(Recipe):
     def prepare(self, network: Probe, bank: Bank) -> None:
         network.fit_scale(bank)
 
-    def loss(self, network: Probe, rows: Bank, seeds: Tensor) -> Tensor:
+    def loss(self, network: Probe, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         return network.loss(augment(to_images(rows["images"]), seeds), rows)
 
     def figures(self, network: Probe) -> dict[str, float]:

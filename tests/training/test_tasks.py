@@ -35,7 +35,8 @@ def test_items_of_even_seed_also_pay_for_their_latents_at_half_the_resolution(au
     none, one, three = (recipe.loss(network, rows, torch.arange(4)) for recipe in recipes)
     assert torch.equal((one > none), torch.tensor([True, False, True, False]))
     assert torch.allclose(three - none, 3 * (one - none), atol=1e-6)
-    assert torch.equal(recipes[1].loss(network, rows, torch.tensor([1, 3, 5, 7])).isfinite(), torch.ones(4).bool())
+    assert recipes[1].loss(network, rows, torch.tensor([1, 3, 5, 7])).isfinite().all()  # one of several processes
+    assert torch.equal(recipes[2].loss(network, rows, torch.arange(4), part=0.9), none)  # until near the end
 
 
 def test_half_of_the_training_goes_where_the_signal_is_not_lost(denoiser_recipe):
