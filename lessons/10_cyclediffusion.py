@@ -456,7 +456,9 @@ grid([images[:8] for images in (*shown.values(), truth)], row_labels=[*shown, "t
 
 copy, ours, paper, ddib, sdedit, refined = report.values()
 assert ours["species.accuracy"] >= 0.9 and min(ours["background.r"], ours["coat.r"]) > 0.85
-assert ours["psnr"] > sdedit["psnr"] + 2.5 and all(ours[key] > sdedit[key] + 0.2 for key in ("x.r", "tilt.r", "gaze_x.r"))
+assert ours["psnr"] > sdedit["psnr"] + 2.5 and all(
+    ours[key] > sdedit[key] + 0.2 for key in ("x.r", "tilt.r", "gaze_x.r")
+)
 assert max(abs(ours["psnr"] - paper["psnr"]), abs(ours["psnr"] - ddib["psnr"])) < 1
 assert picked["CycleDiffusion, eta 0.1"] > picked["CycleDiffusion, eta 1"]
 assert refined["species.accuracy"] >= ours["species.accuracy"] and refined["psnr"] < ours["psnr"]
