@@ -224,7 +224,7 @@ def _diffusion(name: str, device: str):
 def main() -> None:
     """Errors that the user can mend are one line and exit code 2; `--debug` shows where they come from."""
     try:
-        app()
+        app(prog_name="minidiff")
     except (ValueError, OSError) as error:
         if "--debug" in sys.argv:
             raise
