@@ -96,6 +96,7 @@ ALL = (
         steps=4_000,
         batch=32,
         lr=2e-3,
+        coarse_until=1.0,
     ),
     fashion_denoiser("sneaker", "sneaker", 201),
     fashion_denoiser("boot", "ankle-boot", 202),

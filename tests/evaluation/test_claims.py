@@ -14,8 +14,8 @@ KEPT = {
     "accessories": 0.95,
 }  # fmt: skip
 NOT_YET = {  # promised, and not reached by the shipped models: strict, so that the day they are reached this list must go
-    ("cat-dog", "size"): "a dog's ears stand out of the cat's outline, so a smaller dog is fitted in",
-    ("cat-dog", "accessories"): "15 % of the hats and glasses are lost",
+    ("cat-dog", "size"): ".79",
+    ("cat-dog", "accessories"): "92.4 %",
     ("cat-dog", "1.5 dB"): "1.1 dB",
     ("wild-dog", "1.5 dB"): "1.3 dB",
 }
