@@ -47,7 +47,7 @@ class Factors:
     species: Tensor  # long, index into species.NAMES
     x: Tensor  # [-0.15, 0.15], to the right
     y: Tensor  # [-0.08, 0.18], downwards
-    size: Tensor  # head radius, [0.50, 0.68]
+    size: Tensor  # head radius, [0.48, 0.68]
     tilt: Tensor  # radians, [-0.4, 0.4], clockwise
     gaze_x: Tensor  # [-1, 1]
     gaze_y: Tensor  # [-1, 1]
@@ -128,7 +128,7 @@ def sample_factors(
         else torch.full_like(seeds, species_index(species)),
         x=between(-0.15, 0.15, "x"),
         y=between(-0.08, 0.18, "y"),
-        size=between(0.50, 0.68, "size"),
+        size=between(0.48, 0.68, "size"),
         tilt=between(-0.4, 0.4, "tilt"),
         gaze_x=between(-1, 1, "gaze x"),
         gaze_y=between(-1, 1, "gaze y"),

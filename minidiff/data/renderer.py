@@ -30,7 +30,7 @@ PARTS = (
     "hat",
 )
 EYE_X, EYE_Y = 0.42, -0.12  # shared by all species, as in aligned photographs
-GAZE = 0.10  # how far the iris wanders, in head radii
+GAZE = 0.11  # how far the iris wanders, in head radii
 
 
 class Layer(NamedTuple):
@@ -155,9 +155,9 @@ def _layers(f: Factors, size: int) -> Iterator[Layer]:
     yield Layer("eyes", white, flat(WHITE))
     iris_x = (u - GAZE * column["gaze_x"]).abs() - EYE_X
     iris_y = eye_v - 0.8 * GAZE * column["gaze_y"]
-    iris_r = 0.165 * big
+    iris_r = 0.18 * big
     yield Layer("eyes", cover(ellipse(iris_x / iris_r, iris_y / iris_r, iris_r)) * white, f.eye)
-    pupil_r = 0.105 * big
+    pupil_r = 0.11 * big
     pupil = ellipse(iris_x / (pupil_r * shape["pupil_width"]), iris_y / pupil_r, pupil_r * shape["pupil_width"])
     yield Layer("pupils", cover(pupil) * white, flat(BLACK))
 

@@ -93,7 +93,7 @@ class Recipe(ABC):
 class AutoencoderRecipe(Recipe):
     """L1 + 4 L2 between picture and reconstruction, and a little KL (Rombach et al., CVPR 2022, section 3.1; no GAN).
 
-    Items of even seed are also decoded from latents at half the resolution, which must give the picture at half the
+    Every second item is also decoded from latents at half the resolution, which must give the picture at half the
     resolution: what is coarse in the picture is then coarse in the latents, where a denoiser learns it first
     (Skorokhodov et al., "Improving the Diffusability of Autoencoders", ICML 2025, section 4). Towards the end the full
     resolution alone counts, and after a restart only the decoder learns: the latents are what they are.
@@ -119,7 +119,7 @@ class AutoencoderRecipe(Recipe):
         loss = distortion(network.decode(latents), images) + self.kl_weight * kl(mean, logvar) / images[0].numel()
         if part >= self.coarse_until:
             return loss
-        half = seeds % 2 == 0
+        half = torch.arange(len(images), device=images.device) % 2 == 0
         coarse = distortion(network.decode(halve(latents[half])), halve(images[half]))
         loss[half] += 2 * self.coarse_weight * coarse
         return loss
