@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minidiff.encoder import start_state
-from minidiff.generators import LatentDiffusion, check_images, progress
+from minidiff.generators import LatentDiffusion, check_images, chunks, progress
 from minidiff.samplers import random_code
 from minidiff.seeds import Seeds, as_seeds
 
@@ -27,6 +27,7 @@ def translate(
     steps: int | None = None,
     seeds: Seeds = 0,
     refine: float = 0.0,
+    trajectory: str = "posterior",
     batch: int = 64,
 ) -> Tensor:
     """images (B, C, H, W) of the source model's domain in [-1, 1] -> the same scenes in the target's, not clamped.
@@ -34,6 +35,8 @@ def translate(
     "cyclediffusion" decodes the source's code with the target; "sdedit" denoises the same noisy start with fresh
     noises; "ddib" is eta = 0 both ways. strength, eta and steps override both models' own. refine in (0, 1] then
     noises the result to that strength and denoises it once with the target at eta = 1 (the paper's section 4.1).
+    trajectory "independent" makes "cyclediffusion" edit-friendly inversion (see `dpm_encode`).
+    A model may be told what to draw: source and target then are one model `given` two captions (section 4.2).
     Item i depends on seed i alone; `batch` bounds the memory and changes nothing else.
     Raises ValueError for images, settings or pairs of models that do not fit, before any work is done.
     """
@@ -42,20 +45,20 @@ def translate(
     source, target = _with_settings(source, target, method, strength, eta, steps)
     refiner = target.replace(strength=refine, eta=1.0) if refine else None
     check_images(images, source.image_shape, getattr(source.autoencoder, "bound", 1.0))
-    if batch < 1:
-        raise ValueError(f"batch: expected at least 1, got {batch}")
+    parts = list(chunks(len(images), batch))
     seeds = as_seeds(seeds, len(images), images.device)
 
     calls = len(target.grid) * (1 if method == "sdedit" else 2) + (len(refiner.grid) if refiner else 0)
     done = []
     with progress(method, calls * len(images), source.denoiser, target.denoiser):
-        for x, s in zip(images.split(batch), seeds.split(batch), strict=True):
+        for i in parts:
+            x, s, source_i, target_i = images[i], seeds[i], source.rows(i), target.rows(i)
             if method == "sdedit":
-                latents = sdedit(target, target.to_latents(x), s)
+                latents = sdedit(target_i, target.to_latents(x), s)
             else:
-                latents = target.decode_latents(source.encode(x, s))
+                latents = target_i.decode_latents(source_i.encode(x, s, trajectory))
             if refiner:  # with noise of its own: the start's is already in the picture
-                latents = sdedit(refiner, latents, s, stream="refine")
+                latents = sdedit(refiner.rows(i), latents, s, stream="refine")
             done.append(target.to_images(latents))
     return torch.cat(done)
 

@@ -68,7 +68,9 @@ class Denoiser(nn.Module):
         """The network computes in its own dtype; the trajectory keeps that of x_t."""
         if isinstance(t, int):
             t = torch.full((len(x_t),), t, device=x_t.device)
-        return self.net(x_t.to(home_of(self.net, x_t).dtype), t, **cond).to(x_t.dtype)
+        dtype = home_of(self.net, x_t).dtype
+        cond = {name: part.to(dtype) if torch.is_tensor(part) and part.is_floating_point() else part for name, part in cond.items()}
+        return self.net(x_t.to(dtype), t, **cond).to(x_t.dtype)
 
 
 def home_of(module: nn.Module, default: Tensor) -> Tensor:

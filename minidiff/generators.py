@@ -5,7 +5,7 @@ of an autoencoder: Rombach et al., "High-resolution image synthesis with latent 
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,8 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from minidiff.classifier_free import Guided
+from minidiff.conditioning import TextEncoder, condition
 from minidiff.denoiser import Denoiser, home_of
 from minidiff.encoder import ddim_invert, dpm_encode
 from minidiff.ideal import IdealDenoiser
@@ -61,11 +63,12 @@ class LatentDiffusion:
     """
 
     autoencoder: nn.Module
-    denoiser: Denoiser | IdealDenoiser
+    denoiser: Denoiser | IdealDenoiser | Guided
     image_shape: Shape
     steps: int = 50
     eta: float = 0.1
     strength: float = 1.0
+    text: Callable[[], TextEncoder] | None = None  # fetches the encoder of captions when one is first needed
 
     def __post_init__(self) -> None:
         self.sampler, self.grid  # noqa: B018  wrong settings are refused here, not at the first sample
@@ -133,13 +136,51 @@ class LatentDiffusion:
         )
 
     @torch.no_grad()
-    def sample(self, count: int, seeds: Seeds = 0, batch: int = 64) -> Tensor:
-        """`count` new images (count, C, H, W); they do not depend on `batch`, which bounds the memory."""
-        if count < 1:
-            raise ValueError(f"count: expected at least 1, got {count}")
+    def sample(self, count: int | None = None, seeds: Seeds = 0, batch: int = 64) -> Tensor:
+        """`count` new images (count, C, H, W), one for each condition by default; `batch` bounds the memory only.
+
+        Raises ValueError when there is neither one condition for all images nor one for each.
+        """
+        conditions = len(self.denoiser.given) if isinstance(self.denoiser, Guided) else 1
+        count = conditions if count is None else count
+        if count < 1 or conditions not in (1, count):
+            expected = "at least 1" if conditions == 1 else f"{conditions}, one for each condition"
+            raise ValueError(f"count: expected {expected}, got {count}")
         seeds = as_seeds(seeds, count, self.device)
         with progress("sample", count * len(self.grid), self.denoiser):
-            return torch.cat([self.decode(self.random_code(len(s), s)) for s in seeds.split(batch)])
+            return torch.cat(
+                [self.rows(i).decode(self.random_code(len(seeds[i]), seeds[i])) for i in chunks(count, batch)]
+            )
+
+    @torch.no_grad()
+    def given(
+        self,
+        text: str | Sequence[str] | None = None,
+        label: int | Sequence[int] | Tensor | None = None,
+        *,
+        negative: str | Sequence[str] = "",
+        scale: float | Tensor = 1.0,
+        interval: tuple[float, float] = (0.0, 1.0),
+        **maps: Any,
+    ) -> Self:
+        """This model told what to draw: a caption, a class label, pictures (see `conditioning.stack_maps`), or several.
+
+        One condition serves all images, or there is one for each. `scale`, `interval`: see `Guided`; guidance leads away
+        from `negative` (by default from the empty caption) with nothing else given.
+        Raises ValueError for a condition that this model was not trained with.
+        """
+        denoiser = self.denoiser.denoiser if isinstance(self.denoiser, Guided) else self.denoiser
+        if not isinstance(denoiser, Denoiser):
+            raise ValueError(f"given: a {type(denoiser).__name__} takes no condition")
+        encoder = self.text() if self.text else None
+        what = condition(denoiser.net, encoder, text, label, **maps)
+        plain = not torch.is_tensor(scale) and scale == 1
+        null = None if plain else condition(denoiser.net, encoder, negative if denoiser.net.config.context else None)
+        return self.replace(denoiser=Guided(denoiser, what, null, scale, interval))
+
+    def rows(self, index: slice | Tensor) -> Self:
+        """The same model for some items of a batch: they keep what they were told."""
+        return self.replace(denoiser=self.denoiser.rows(index)) if isinstance(self.denoiser, Guided) else self
 
     def replace(self, **settings: Any) -> Self:
         """The same networks with other settings: model.replace(eta=0, strength=0.5)."""
@@ -164,6 +205,13 @@ def check_images(images: Tensor, shape: Shape, bound: float | None = 1.0) -> Non
     low, high = images.aminmax()
     if bound is not None and max(-low, high) > bound + 1e-3:
         raise ValueError(f"images: expected values in [{-bound:g}, {bound:g}], got [{low:.4g}, {high:.4g}]")
+
+
+def chunks(count: int, size: int) -> Iterator[slice]:
+    """The items 0 .. count - 1 in slices of at most `size`. Raises ValueError for a size below 1."""
+    if size < 1:
+        raise ValueError(f"batch: expected at least 1, got {size}")
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 @contextmanager

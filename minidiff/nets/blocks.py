@@ -1,10 +1,12 @@
-"""The two parts every network here is made of: a residual convolution block and self-attention.
+"""The parts every network here is made of: a residual convolution block, self-attention and cross-attention.
 
-Both start as the identity (their last layer is zero), so a deep network begins as a shallow one and learns its depth
+All start as the identity (their last layer is zero), so a deep network begins as a shallow one and learns its depth
 (He et al., CVPR 2016, section 3; Ho, Jain & Abbeel, NeurIPS 2020, appendix B for the arrangement).
 """
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 M = TypeVar("M", bound=nn.Module)
+Watch = Callable[[Tensor], Tensor]
 
 
 class ResBlock(nn.Module):
@@ -39,11 +42,11 @@ class ResBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Every place looks at every other: (B, C, H, W) -> same (Vaswani et al., NeurIPS 2017, equation 1)."""
 
+    watch: Watch | None = None  # sees, and may change, the attention probabilities: see `watching`
+
     def __init__(self, channels: int, head: int = 32):
         super().__init__()
-        if channels % head:
-            raise ValueError(f"channels: expected a multiple of the head width {head}, got {channels}")
-        self.heads = channels // head
+        self.heads = count_heads(channels, head)
         self.norm, self.qkv = norm(channels), nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero(nn.Conv2d(channels, channels, 1))
 
@@ -51,8 +54,67 @@ class SelfAttention(nn.Module):
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
         q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, H*W, head)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attend(q, k, v, None, self.watch)
         return x + self.out(y.transpose(2, 3).reshape(b, c, h, w))
+
+
+class CrossAttention(nn.Module):
+    """Every place looks at every token: (B, C, H, W), (B, L, context) -> (B, C, H, W).
+
+    Queries come from the picture, keys and values from the tokens (Rombach et al., CVPR 2022, section 3.3). The tokens
+    are a set: their order does not matter. `mask` (B, L) bool is True where there is a token to look at.
+    """
+
+    watch: Watch | None = None
+
+    def __init__(self, channels: int, context: int, head: int = 32):
+        super().__init__()
+        self.heads = count_heads(channels, head)
+        self.norm, self.q = norm(channels), nn.Conv2d(channels, channels, 1)
+        self.kv = nn.Linear(context, 2 * channels)
+        self.out = zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        b, c, h, w = x.shape
+        q = self.q(self.norm(x)).reshape(b, self.heads, c // self.heads, h * w).transpose(2, 3)
+        kv = self.kv(tokens).reshape(b, -1, 2, self.heads, c // self.heads)
+        k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, head)
+        y = attend(q, k, v, mask, self.watch)
+        return x + self.out(y.transpose(2, 3).reshape(b, c, h, w))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, watch: Watch | None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for (B, heads, *, d); `mask` (B, keys) is True where a key may be seen."""
+    if mask is not None:
+        mask = mask[:, None, None, :]
+    if watch is None:
+        return F.scaled_dot_product_attention(q, k, v, mask)
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])  # (B, heads, queries, keys)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return watch(scores.softmax(-1)) @ v
+
+
+@contextmanager
+def watching(network: nn.Module, kind: type[nn.Module], watch: Watch) -> Iterator[None]:
+    """While inside, every attention of a kind (SelfAttention, CrossAttention) in the network shows its probabilities
+    (B, heads, queries, keys) to `watch` and goes on with what `watch` returns."""
+    layers = [layer for layer in network.modules() if isinstance(layer, kind)]
+    before = [layer.watch for layer in layers]
+    for layer in layers:
+        layer.watch = watch
+    try:
+        yield
+    finally:
+        for layer, old in zip(layers, before, strict=True):
+            layer.watch = old
+
+
+def count_heads(channels: int, head: int) -> int:
+    """How many heads of that width. Raises ValueError when it does not come out even."""
+    if channels % head:
+        raise ValueError(f"channels: expected a multiple of the head width {head}, got {channels}")
+    return channels // head
 
 
 def time_embedding(t: Tensor, width: int, longest: float = 10_000.0) -> Tensor:

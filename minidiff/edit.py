@@ -1,0 +1,144 @@
+"""Editing by words: CycleDiffusion with one model, told what is in the picture on the way in and what should be on the way out.
+
+Wu & De la Torre, "A latent space of stochastic diffusion models" (2023), section 4.2; the search over settings with its
+ranking by directional CLIP: appendix, and Kim et al., "DiffusionCLIP" (CVPR 2022).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from minidiff import cycle
+from minidiff.attention_control import Control, LockStep, align
+from minidiff.generators import LatentDiffusion, check_images, chunks, progress
+from minidiff.samplers import decode_code
+from minidiff.seeds import Seeds, as_seeds
+
+Captions = str | Sequence[str]
+
+
+@torch.no_grad()
+def edit(
+    model: LatentDiffusion,
+    images: Tensor,
+    source: Captions,
+    target: Captions,
+    method: str = "cyclediffusion",
+    *,
+    strength: float = 0.7,
+    scale: float = 3.0,
+    source_scale: float = 1.0,
+    eta: float | None = None,
+    steps: int | None = None,
+    seeds: Seeds = 0,
+    trajectory: str = "posterior",
+    control: Control | None = None,
+    batch: int = 64,
+) -> Tensor:
+    """images (B, C, H, W) in [-1, 1], described by `source` -> the same pictures as `target` describes them.
+
+    One caption serves all pictures, or there is one for each. `scale` and `source_scale` guide the way out and the way
+    in; equal captions and scales give the picture back. `control` (only with "cyclediffusion") keeps the source's
+    attention; the other arguments are those of `cycle.translate`.
+    Raises ValueError for captions, settings or images that do not fit, before any work is done.
+    """
+    before, after = model.given(source, scale=source_scale), model.given(target, scale=scale)
+    settings = {"strength": strength, "eta": eta, "steps": steps}
+    if control is None:
+        return cycle.translate(before, after, images, method, seeds=seeds, trajectory=trajectory, batch=batch, **settings)
+    if method != "cyclediffusion":
+        raise ValueError(f"control: only method 'cyclediffusion' decodes source and target side by side, got {method!r}")
+    settings = {name: value for name, value in settings.items() if value is not None}
+    before, after = before.replace(**settings), after.replace(**settings)
+    check_images(images, model.image_shape, getattr(model.autoencoder, "bound", 1.0))
+    places = align_captions(model, source, target, control)
+    seeds = as_seeds(seeds, len(images), images.device)
+    done = []
+    with progress("edit", 3 * len(before.grid) * len(images), before.denoiser.denoiser):
+        for i in chunks(len(images), batch):
+            code = before.rows(i).encode(images[i], seeds[i], trajectory)
+            part = places if len(places) == 1 else places[i]
+            both = LockStep(before.rows(i).denoiser, after.rows(i).denoiser, part, control, before.grid[0].t)
+            latents = decode_code(both, before.sampler, before.grid, code.repeat(2, 1, 1, 1, 1))
+            done.append(model.to_images(latents.chunk(2)[1]))
+    return torch.cat(done)
+
+
+def align_captions(model: LatentDiffusion, source: Captions, target: Captions, control: Control) -> Tensor:
+    """Where each token of the target captions stands in the source captions, (B, L), -1 where it does not."""
+    source, target = ([captions] if isinstance(captions, str) else list(captions) for captions in (source, target))
+    count = max(len(source), len(target))
+    source, target = (captions * count if len(captions) == 1 else captions for captions in (source, target))
+    encoder = model.text()
+    length = encoder.text_tokens([""])[1].shape[1]
+    rows = torch.full((count, length), -1)
+    for row, before, after in zip(rows, source, target, strict=True):
+        ours, theirs = (word_tokens(encoder, caption) for caption in (before, after))
+        places = align(ours, theirs, control.kind)
+        row[: len(places)] = torch.tensor(places)
+    return rows
+
+
+def word_tokens(encoder, caption: str) -> list[int]:
+    """The token numbers of a caption without its padding."""
+    (mask,) = encoder.text_tokens([caption])[1]
+    return encoder.tokenizer([caption])[0][: int(mask.sum())].tolist()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One edit of one picture and where it came from; score is its directional CLIP."""
+
+    image: Tensor
+    strength: float
+    scale: float
+    seed: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """Many edits of a picture at other strengths, scales and seeds, ranked by directional CLIP.
+
+    Nothing is done before `run`; `calls` says what it will cost, in network calls for one picture. The winner of a search is
+    chosen by its score, so its score says nothing about the method: report that of an unselected edit beside it.
+    """
+
+    model: LatentDiffusion
+    clip: object
+    strengths: Sequence[float] = (0.4, 0.5, 0.6, 0.7, 0.85)
+    scales: Sequence[float] = (1.0, 1.5, 2.0, 3.0, 5.0)
+    seeds: Sequence[int] = (0, 1, 2)
+    settings: dict = field(default_factory=dict)  # further arguments of `edit`
+
+    @property
+    def candidates(self) -> list[tuple[float, float, int]]:
+        """(strength, scale, seed) of every candidate."""
+        return list(product(self.strengths, self.scales, self.seeds))
+
+    @property
+    def calls(self) -> int:
+        """Items that the network will see for one picture: the way in once, the way out once or, guided, twice."""
+        model = self.model.replace(**{k: v for k, v in self.settings.items() if k in ("steps", "eta")})
+        return sum(
+            len(model.replace(strength=strength).grid) * (2 if scale == 1 else 3) for strength, scale, _ in self.candidates
+        )
+
+    def __str__(self) -> str:
+        return f"{len(self.candidates)} candidates a picture, {self.calls:,} network calls"
+
+    def run(self, image: Tensor, source: str, target: str) -> list[Candidate]:
+        """All candidates for one picture (C, H, W), the best first."""
+        from minidiff.evaluation.clip_scores import directional
+
+        found = []
+        for strength, scale, seed in self.candidates:
+            (result,) = edit(
+                self.model, image[None], source, target, strength=strength, scale=scale, seeds=seed, **self.settings
+            )
+            score = directional(self.clip, image[None], result[None].clamp(-1, 1), [source], [target]).item()
+            found.append(Candidate(result, strength, scale, seed, score))
+        return sorted(found, key=lambda candidate: -candidate.score)
