@@ -43,7 +43,7 @@ class Condition:
     def repeat(self, count: int) -> "Condition":
         """A row for each of `count` items. Raises ValueError when there are already others."""
         if len(self) not in (1, count):
-            raise ValueError(f"condition: expected one row, or one for each of {count} items, got {len(self)}")
+            raise ValueError(f"condition: expected one for all, or one for each of {count} items, got {len(self)}")
         return Condition(**{name: part.expand(count, *part.shape[1:]) for name, part in self.parts().items()})
 
 

@@ -45,6 +45,8 @@ def translate(
     source, target = _with_settings(source, target, method, strength, eta, steps)
     refiner = target.replace(strength=refine, eta=1.0) if refine else None
     check_images(images, source.image_shape, getattr(source.autoencoder, "bound", 1.0))
+    for model in (source, target):
+        model.check_count(len(images))
     parts = list(chunks(len(images), batch))
     seeds = as_seeds(seeds, len(images), images.device)
 

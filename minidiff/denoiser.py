@@ -69,7 +69,10 @@ class Denoiser(nn.Module):
         if isinstance(t, int):
             t = torch.full((len(x_t),), t, device=x_t.device)
         dtype = home_of(self.net, x_t).dtype
-        cond = {name: part.to(dtype) if torch.is_tensor(part) and part.is_floating_point() else part for name, part in cond.items()}
+        cond = {
+            name: part.to(dtype) if torch.is_tensor(part) and part.is_floating_point() else part
+            for name, part in cond.items()
+        }
         return self.net(x_t.to(dtype), t, **cond).to(x_t.dtype)
 
 

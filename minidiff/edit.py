@@ -6,7 +6,7 @@ ranking by directional CLIP: appendix, and Kim et al., "DiffusionCLIP" (CVPR 202
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product, repeat
 
 import torch
 from torch import Tensor
@@ -48,12 +48,18 @@ def edit(
     before, after = model.given(source, scale=source_scale), model.given(target, scale=scale)
     settings = {"strength": strength, "eta": eta, "steps": steps}
     if control is None:
-        return cycle.translate(before, after, images, method, seeds=seeds, trajectory=trajectory, batch=batch, **settings)
+        return cycle.translate(
+            before, after, images, method, seeds=seeds, trajectory=trajectory, batch=batch, **settings
+        )
     if method != "cyclediffusion":
-        raise ValueError(f"control: only method 'cyclediffusion' decodes source and target side by side, got {method!r}")
+        raise ValueError(
+            f"control: only method 'cyclediffusion' decodes source and target side by side, got {method!r}"
+        )
     settings = {name: value for name, value in settings.items() if value is not None}
     before, after = before.replace(**settings), after.replace(**settings)
     check_images(images, model.image_shape, getattr(model.autoencoder, "bound", 1.0))
+    for side in (before, after):
+        side.check_count(len(images))
     places = align_captions(model, source, target, control)
     seeds = as_seeds(seeds, len(images), images.device)
     done = []
@@ -124,7 +130,8 @@ class Search:
         """Items that the network will see for one picture: the way in once, the way out once or, guided, twice."""
         model = self.model.replace(**{k: v for k, v in self.settings.items() if k in ("steps", "eta")})
         return sum(
-            len(model.replace(strength=strength).grid) * (2 if scale == 1 else 3) for strength, scale, _ in self.candidates
+            len(model.replace(strength=strength).grid) * (2 if scale == 1 else 3)
+            for strength, scale, _ in self.candidates
         )
 
     def __str__(self) -> str:
@@ -135,10 +142,10 @@ class Search:
         from minidiff.evaluation.clip_scores import directional
 
         found = []
-        for strength, scale, seed in self.candidates:
-            (result,) = edit(
-                self.model, image[None], source, target, strength=strength, scale=scale, seeds=seed, **self.settings
-            )
-            score = directional(self.clip, image[None], result[None].clamp(-1, 1), [source], [target]).item()
-            found.append(Candidate(result, strength, scale, seed, score))
+        images, seeds = image.expand(len(self.seeds), *image.shape), list(self.seeds)
+        for strength, scale in product(self.strengths, self.scales):
+            settings = {"strength": strength, "scale": scale, "seeds": seeds} | self.settings
+            results = edit(self.model, images, source, target, **settings)
+            scores = directional(self.clip, images, results.clamp(-1, 1), [source], [target]).tolist()
+            found += [Candidate(*each) for each in zip(results, repeat(strength), repeat(scale), seeds, scores)]
         return sorted(found, key=lambda candidate: -candidate.score)

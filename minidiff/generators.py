@@ -141,11 +141,10 @@ class LatentDiffusion:
 
         Raises ValueError when there is neither one condition for all images nor one for each.
         """
-        conditions = len(self.denoiser.given) if isinstance(self.denoiser, Guided) else 1
-        count = conditions if count is None else count
-        if count < 1 or conditions not in (1, count):
-            expected = "at least 1" if conditions == 1 else f"{conditions}, one for each condition"
-            raise ValueError(f"count: expected {expected}, got {count}")
+        count = self.conditions if count is None else count
+        if count < 1:
+            raise ValueError(f"count: expected at least 1, got {count}")
+        self.check_count(count)
         seeds = as_seeds(seeds, count, self.device)
         with progress("sample", count * len(self.grid), self.denoiser):
             return torch.cat(
@@ -177,6 +176,18 @@ class LatentDiffusion:
         plain = not torch.is_tensor(scale) and scale == 1
         null = None if plain else condition(denoiser.net, encoder, negative if denoiser.net.config.context else None)
         return self.replace(denoiser=Guided(denoiser, what, null, scale, interval))
+
+    @property
+    def conditions(self) -> int:
+        """How many items it was told something about; 1 stands for any number."""
+        return len(self.denoiser.given) if isinstance(self.denoiser, Guided) else 1
+
+    def check_count(self, count: int) -> None:
+        """Raise ValueError unless there is one condition for all of `count` items, or one for each."""
+        if self.conditions not in (1, count):
+            raise ValueError(
+                f"condition: expected one for all, or one for each of {count} items, got {self.conditions}"
+            )
 
     def rows(self, index: slice | Tensor) -> Self:
         """The same model for some items of a batch: they keep what they were told."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff import schedule, zoo
+from minidiff.data.pictures import Pictures
 from minidiff.denoiser import Denoiser
 from minidiff.evaluation.probes import probe_report, targets_of
 from minidiff.nets.autoencoder import Autoencoder, kl
@@ -182,7 +183,15 @@ class DenoiserRecipe(Recipe):
         return {"autoencoder_sha256": zoo.describe(self.autoencoder)["sha256"]}
 
     def bank(self, watch: Watch = unwatched) -> Bank:
-        return latent_bank(zoo.load(self.autoencoder), picture_bank(self.pictures(), watch), watch)
+        return self.rows(self.pictures(), watch)
+
+    def rows(self, pictures: Pictures, watch: Watch = unwatched) -> Bank:
+        """What the loss needs of each picture."""
+        return latent_bank(zoo.load(self.autoencoder), picture_bank(pictures, watch), watch)
+
+    def condition(self, network: Denoiser, rows: Bank, seeds: Tensor) -> dict[str, Tensor]:
+        """What the network is told about each item, besides the noise level."""
+        return {}
 
     def loss(self, network: Denoiser, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         t = torch.sigmoid(self.t_mean + self.t_std * normal(seeds, (), "t"))
@@ -192,11 +201,11 @@ class DenoiserRecipe(Recipe):
     def loss_at(self, network: Denoiser, rows: Bank, seeds: Tensor, t: Tensor) -> Tensor:
         shape = rows["mean"].shape[1:]
         x0 = rows["mean"] + rows["std"] * normal(seeds, shape, "posterior")
-        return network.loss(x0, normal(seeds, shape, "noise"), t)
+        return network.loss(x0, normal(seeds, shape, "noise"), t, **self.condition(network, rows, seeds))
 
     @torch.no_grad()
     def figures(self, network: Denoiser) -> dict[str, float]:
-        rows = latent_bank(zoo.load(self.autoencoder), picture_bank(self.held_out()))
+        rows = self.rows(self.held_out())
         count, T = len(rows["mean"]), network.schedule.T
         t = (torch.arange(count) * T) // count  # every part of the noise axis alike
         losses = [
