@@ -36,6 +36,16 @@ class Method(StrEnum):
     ddib = "ddib"
 
 
+class Trajectory(StrEnum):
+    posterior = "posterior"
+    independent = "independent"
+
+
+class ControlKind(StrEnum):
+    replace = "replace"
+    refine = "refine"
+
+
 @app.callback(invoke_without_command=True)
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
@@ -77,6 +87,9 @@ def sample(
     steps: Steps = None,
     eta: Eta = None,
     seed: Seed = 0,
+    text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
+    negative: Annotated[str, typer.Option(help="The caption that guidance leads away from.")] = "",
+    scale: Annotated[float, typer.Option(help="Guidance: 1 is none, above 1 exaggerates the caption.")] = 1.0,
     device: Device = "cpu",
     out: Out = Path("sample.png"),
 ) -> None:
@@ -85,6 +98,8 @@ def sample(
 
     _check_png(out)
     model = _diffusion(name, device).replace(**_given(steps=steps, eta=eta))
+    if text is not None or model.text:
+        model = model.given(text, scale=scale, negative=negative)
     images = model.sample(count, seeds=seed)
     typer.echo(f"Wrote {save_png(images, out, ncol=min(count, 8), scale=2)}")
 
@@ -125,6 +140,49 @@ def translate(
     if not images and (answers := truth(source, target, count)) is not None:
         rows["truth"] = answers
     picture = grid(list(rows.values()), alt=f"{source} translated to {target}.", row_labels=list(rows), display=False)
+    typer.echo(f"Wrote {picture.save(out)}, from the top: {', '.join(rows)}")
+
+
+@app.command()
+def edit(
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image files or folders (default: held-out pictures of the world).")
+    ] = None,
+    target: Annotated[str, typer.Option("--target", help="The caption of the picture you want.")] = ...,
+    source: Annotated[
+        str | None, typer.Option("--source", help="The caption of the picture there is (known for the world's own).")
+    ] = None,
+    name: Annotated[str, typer.Option("--model", help="A model that reads captions.")] = "critters-text",
+    method: Annotated[Method, typer.Option(help="CycleDiffusion, or a rival.")] = Method.cyclediffusion,
+    strength: Annotated[float, typer.Option(help="How far up the noise axis, in (0, 1].")] = 0.7,
+    scale: Annotated[float, typer.Option(help="Guidance on the way out.")] = 3.0,
+    source_scale: Annotated[float, typer.Option(help="Guidance on the way in.")] = 1.0,
+    trajectory: Annotated[Trajectory, typer.Option(help='"independent" is edit-friendly.')] = Trajectory.posterior,
+    control: Annotated[ControlKind | None, typer.Option(help="Keep the source's attention.")] = None,
+    eta: Eta = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures of the world.")] = 8,
+    device: Device = "cpu",
+    out: Out = Path("edit.png"),
+) -> None:
+    """Change a picture by changing its caption: sources above, edits below, as one PNG."""
+    from minidiff.attention_control import Control
+    from minidiff.edit import edit as change
+    from minidiff.plot import grid
+    from minidiff.worlds import held_out, read_images, told
+
+    _check_png(out)
+    if images and source is None:
+        raise ValueError("--source: say what is in the picture, such as --source 'a grey cat on a blue background'")
+    model = _diffusion(name, device)
+    pictures = read_images(images, model.image_shape) if images else held_out(name)[:count]
+    before = source if source is not None else told(name, count)
+    settings = _given(control=control and Control(control.value), eta=eta, steps=steps)
+    settings |= {"strength": strength, "scale": scale, "source_scale": source_scale, "trajectory": trajectory.value}
+    result = change(model, pictures.to(device), before, target, method.value, seeds=seed, **settings)
+    rows = {"source": pictures, "edit": result}
+    picture = grid(list(rows.values()), alt=f"Pictures edited to: {target}.", row_labels=list(rows), display=False)
     typer.echo(f"Wrote {picture.save(out)}, from the top: {', '.join(rows)}")
 
 

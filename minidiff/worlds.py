@@ -40,6 +40,17 @@ def truth(source: str, target: str, count: int) -> Tensor | None:
     return render(pictures.factors(slice(count)).replace(species=answers.species), pictures.size)
 
 
+def told(name: str, count: int) -> list[str]:
+    """The captions of the first held-out pictures of a model. Raises ValueError for a world without captions."""
+    from minidiff.data.captions import captions
+    from minidiff.data.critters import Critters
+
+    pictures = held_out(name)
+    if not isinstance(pictures, Critters):
+        raise ValueError(f"{name}: its pictures have no captions; say what is in them")
+    return captions(pictures.factors(slice(count)))
+
+
 def read_images(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Tensor:
     """Image files, and all images in folders, as (B, *shape) in [-1, 1]: a square of each from its middle.
 

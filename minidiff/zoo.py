@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,13 @@ def load(name: str, device: torch.device | str = "cpu", folder: str | Path | Non
     from minidiff.generators import LatentDiffusion
     from minidiff.schedule import schedule
 
-    check_partner(name, entry, folder)
+    for part in ("autoencoder", "text"):
+        if part in entry:
+            check_partner(name, entry, part, folder)
+    encoder = cache(partial(load, entry["text"], device, folder)) if "text" in entry else None
     denoiser = Denoiser(network, schedule(entry["schedule"]), entry["predicts"]).eval().requires_grad_(False)
     autoencoder = load(entry["autoencoder"], device, folder)
-    return LatentDiffusion(autoencoder, denoiser.to(device), tuple(entry["image_shape"]))
+    return LatentDiffusion(autoencoder, denoiser.to(device), tuple(entry["image_shape"]), text=encoder)
 
 
 def names(folder: str | Path | None = None) -> list[str]:
@@ -108,11 +112,10 @@ def network_of(kind: str, config: dict) -> nn.Module:
     return network_class(config_class(**values))
 
 
-def check_partner(name: str, entry: dict, folder: str | Path | None) -> None:
-    """Raises ValueError when the autoencoder was replaced after this denoiser was trained in its latents."""
-    current = describe(entry["autoencoder"], folder)["sha256"]
-    if current != entry["autoencoder_sha256"]:
+def check_partner(name: str, entry: dict, part: str, folder: str | Path | None) -> None:
+    """Raises ValueError when the "autoencoder" or "text" encoder was replaced after this model was trained on it."""
+    current, then = describe(entry[part], folder)["sha256"], entry[f"{part}_sha256"]
+    if current != then:
         raise ValueError(
-            f"zoo: {name} was trained in the latents of another {entry['autoencoder']} "
-            f"({entry['autoencoder_sha256'][:12]}, now {current[:12]}); train it again"
+            f"zoo: {name} was trained on another {entry[part]} ({then[:12]}, now {current[:12]}); train it again"
         )

@@ -43,7 +43,8 @@ def random_sigmas(seeds: Seeds, count: int, size: int = 64) -> Tensor:
 def random_masks(seeds: Seeds, count: int, size: int) -> Tensor:
     """One mask for each item, (count, 1, size, size): 0 in a hole, 1 where the picture is known.
 
-    Half of the holes are rectangles of a quarter to three quarters of the side, the others everything beyond a line near the middle.
+    Half of the holes are rectangles of a quarter to three quarters of the side, the others all beyond a line near the
+    middle.
     """
     seeds = as_seeds(seeds, count)
     draw = uniform(seeds, (6,), "mask").T[..., None, None]  # (6, B, 1, 1)

@@ -53,7 +53,8 @@ def export(run_dir: str | Path, folder: str | Path | None = None, chosen: Recipe
         },
     }
     if kind == "denoiser":
-        entry |= {key: fields[key] for key in ("autoencoder", "autoencoder_sha256", "schedule", "predicts")}
+        partners = ("autoencoder", "autoencoder_sha256", "text", "text_sha256")
+        entry |= {key: fields[key] for key in (*partners, "schedule", "predicts") if key in fields}
     content = to_bytes(weights, {key: json.dumps(value) for key, value in entry.items()})
     write_whole(folder / entry["file"], content)
     add(

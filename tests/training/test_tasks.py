@@ -91,7 +91,7 @@ def test_from_training_to_the_zoo_and_back(autoencoder_recipe, denoiser_recipe, 
 
     list(train(dataclasses.replace(autoencoder_recipe, seed=9), tmp_path / "other", cpu=True))
     export(tmp_path / "other", chosen=autoencoder_recipe)
-    with pytest.raises(ValueError, match="tiny-denoiser was trained in the latents of another tiny-autoencoder"):
+    with pytest.raises(ValueError, match="tiny-denoiser was trained on another tiny-autoencoder"):
         zoo.load("tiny-denoiser")
     with pytest.raises(ValueError, match="autoencoder_sha256"):  # nor does its training go on in the new latents
         next(train(denoiser_recipe, tmp_path / "runs" / "tiny-denoiser", cpu=True))
