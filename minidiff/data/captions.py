@@ -4,10 +4,9 @@ caption = "a" [baby] [mood] [pattern] coat species ["wearing" things] "on a" bac
 mood = smiling | sad        things = glasses | a HAT hat | glasses and a HAT hat
 """
 
-import torch
 from torch import Tensor
 
-from minidiff.data.factors import BACKGROUNDS, COATS, HATS, PATTERNS, Factors
+from minidiff.data.factors import BACKGROUNDS, COATS, HATS, PATTERNS, Factors, nearest
 from minidiff.data.species import NAMES
 
 MOOD = 0.35  # |smile| above this is worth a word
@@ -36,6 +35,4 @@ def _article(sentence: str) -> str:
 
 
 def _name(colours: Tensor, palette: dict[str, tuple]) -> list[str]:
-    known = torch.tensor(list(palette.values()), dtype=colours.dtype, device=colours.device)
-    nearest = torch.cdist(colours, known).argmin(1)
-    return [list(palette)[i] for i in nearest]
+    return [list(palette)[i] for i in nearest(colours, palette).tolist()]

@@ -94,6 +94,12 @@ class Factors:
         return dataclasses.replace(self, **new)
 
 
+def nearest(colours: Tensor, palette: Mapping[str, tuple]) -> Tensor:
+    """Which colour of a palette each of the colours (B, 3) is nearest to, (B,) long."""
+    known = torch.tensor(list(palette.values()), dtype=colours.dtype, device=colours.device)
+    return torch.cdist(colours, known).argmin(1)
+
+
 def sample_factors(
     seeds: Tensor,
     species: str = "all",

@@ -8,17 +8,24 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from minidiff.data.factors import PATTERNS, Factors
+from minidiff.data.factors import HATS, PATTERNS, Factors, nearest
 from minidiff.data.species import NAMES
 from minidiff.nets.probe import Probe, ProbeConfig
 
 NUMBERS = {"x": 1, "y": 1, "size": 1, "tilt": 1, "gaze_x": 1, "gaze_y": 1, "smile": 1}
 COLOURS = {"coat": 3, "eye": 3, "background": 3}
-CLASSES = {"species": len(NAMES), "pattern": len(PATTERNS), "glasses": 2, "hat": 2}
+CLASSES = {
+    "species": len(NAMES),
+    "pattern": len(PATTERNS),
+    "glasses": 2,
+    "hat": 2,
+    "hat_colour": 1 + len(HATS),
+    "baby": 2,
+}
 
 
 def critters_config(size: int = 64) -> ProbeConfig:
-    """The probe of Critters: place, size, tilt, gaze, smile, three colours; species, pattern, glasses, hat."""
+    """The probe of Critters: place, size, tilt, gaze, smile, three colours; species, pattern, accessories, baby."""
     return ProbeConfig(channels=3, size=size, patch=size // 16, numbers=NUMBERS | COLOURS, classes=CLASSES)
 
 
@@ -30,7 +37,9 @@ def fashion_config(size: int = 32) -> ProbeConfig:
 def critters_targets(factors: Factors) -> dict[str, Tensor]:
     """Factors -> what the Critters probe should answer: numbers float (B,) or (B, 3), classes long (B,)."""
     numbers = {name: getattr(factors, name).float() for name in NUMBERS | COLOURS}
-    return numbers | {name: getattr(factors, name).long() for name in CLASSES}
+    classes = {name: getattr(factors, name).long() for name in CLASSES if name != "hat_colour"}
+    hat_colour = torch.where(factors.hat, 1 + nearest(factors.hat_colour, HATS), 0)  # 0: no hat to see
+    return numbers | classes | {"hat_colour": hat_colour}
 
 
 def targets_of(pictures, indices: Tensor) -> dict[str, Tensor]:

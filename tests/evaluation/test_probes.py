@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from minidiff.data.critters import Critters
+from minidiff.data.factors import HATS
 from minidiff.evaluation import probes
 from minidiff.nets.probe import Probe
 
@@ -16,6 +17,14 @@ def test_targets_are_the_factors():
     assert torch.equal(targets["tilt"], factors.tilt)
     assert torch.equal(targets["glasses"], factors.glasses.long())
     assert targets["coat"].shape == (6, 3)
+
+
+def test_the_colour_of_a_hat_is_asked_only_where_there_is_one():
+    factors = Critters("cat", seed=1, rates={"hat": 0.5}).factors(slice(0, 40))
+    asked = probes.critters_targets(factors)["hat_colour"]
+    assert ((asked > 0) == factors.hat).all() and 0 < (asked > 0).sum() < 40
+    red = factors.replace(hat=True, hat_colour=HATS["red"])
+    assert (probes.critters_targets(red)["hat_colour"] == 1 + list(HATS).index("red")).all()
 
 
 def test_perfect_and_useless_answers():
