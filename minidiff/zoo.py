@@ -90,15 +90,17 @@ def build(entry: dict, folder: str | Path | None = None) -> nn.Module:
 
 
 def network_of(kind: str, config: dict) -> nn.Module:
-    """An untrained network from its kind ("autoencoder", "denoiser", "probe") and its config as JSON data."""
+    """An untrained network from its kind ("autoencoder", "denoiser", "probe", ...) and its config as JSON data."""
     from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
     from minidiff.nets.probe import Probe, ProbeConfig
+    from minidiff.nets.segmenter import Segmenter, SegmenterConfig
     from minidiff.nets.unet import UNet, UNetConfig
 
     kinds = {
         "autoencoder": (AutoencoderConfig, Autoencoder),
         "denoiser": (UNetConfig, UNet),
         "probe": (ProbeConfig, Probe),
+        "segmenter": (SegmenterConfig, Segmenter),
     }
     if kind not in kinds:
         raise ValueError(f"kind: expected one of {', '.join(kinds)}, got {kind!r}")
