@@ -139,13 +139,13 @@ class Search:
 
     def run(self, image: Tensor, source: str, target: str) -> list[Candidate]:
         """All candidates for one picture (C, H, W), the best first."""
-        from minidiff.evaluation.clip_scores import directional
+        from minidiff.evaluation.clip_scores import directional_score
 
         found = []
         images, seeds = image.expand(len(self.seeds), *image.shape), list(self.seeds)
         for strength, scale in product(self.strengths, self.scales):
             settings = {"strength": strength, "scale": scale, "seeds": seeds} | self.settings
             results = edit(self.model, images, source, target, **settings)
-            scores = directional(self.clip, images, results.clamp(-1, 1), [source], [target]).tolist()
+            scores = directional_score(self.clip, images, results.clamp(-1, 1), source, target).tolist()
             found += [Candidate(*each) for each in zip(results, repeat(strength), repeat(scale), seeds, scores)]
         return sorted(found, key=lambda candidate: -candidate.score)

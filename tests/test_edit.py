@@ -145,10 +145,10 @@ def test_a_search_says_its_cost_first_and_where_each_candidate_comes_from(model,
     asked = []
 
     def brightness(clip, before, after, source, target):
-        asked.append((source[0], target[0]))
+        asked.append((source, target))
         return after.flatten(1).mean(1)
 
-    monkeypatch.setattr(scores, "directional", brightness)
+    monkeypatch.setattr(scores, "directional_score", brightness)
     search = Search(model, clip=None, strengths=(0.5, 1.0), scales=(1.0, 2.0), seeds=(3, 4))
     assert (
         search.calls == 2 * (2 * 4 + 3 * 4 + 2 * 8 + 3 * 8)

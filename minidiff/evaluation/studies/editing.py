@@ -1,0 +1,209 @@
+"""Editing by words against the right answer: six kinds of edits, five ways to make them, each at its own best.
+
+Wu & De la Torre, "A latent space of stochastic diffusion models" (ICCV 2023), section 4.2, with edits whose true result
+is known. An edit succeeds when the probe reads the new attribute; it keeps the rest when all other attributes are as
+before and the pose is (`minidiff.evaluation.attributes`). Settings are chosen on edits of other pictures, by success x kept.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from minidiff import edit as editing
+from minidiff import plot, zoo
+from minidiff.attention_control import Control
+from minidiff.data.edits import KINDS, Edits, edits
+from minidiff.evaluation import results
+from minidiff.evaluation.attributes import agreement, pose_kept, read_attributes
+from minidiff.evaluation.clip_scores import clip_score, directional_score
+from minidiff.evaluation.intervals import Estimate, mean, share
+from minidiff.evaluation.metrics import psnr
+from minidiff.evaluation.probes import read_all
+from minidiff.evaluation.results import Table
+from minidiff.evaluation.studies.compare import as_rows
+from minidiff.evaluation.studies.marks import Mark, Marks
+from minidiff.evaluation.studies.report import Report
+from minidiff.generators import LatentDiffusion
+from minidiff.nets.probe import Probe
+
+TUNING, HELD_OUT = 1, 2  # seeds of Critters
+QUICK = {"n": 1, "tuning": 1, "steps": 5, "strengths": (0.6,), "scales": (1.0, 3.0), "etas": (1.0,)}
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> title and arguments of `edit`
+    "cyclediffusion": ("CycleDiffusion", {}),
+    "control": ("CycleDiffusion, attention control", {"control": Control()}),
+    "edit-friendly": ("edit-friendly", {"trajectory": "independent"}),
+    "sdedit": ("SDEdit", {"method": "sdedit"}),
+    "ddib": ("DDIB", {"method": "ddib"}),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one method is run."""
+
+    method: str
+    strength: float
+    scale: float
+    eta: float
+
+    @property
+    def path(self) -> str:
+        return f"{self.method}/strength {self.strength:g}/scale {self.scale:g}/eta {self.eta:g}"
+
+
+def study(
+    n: int = 50,
+    tuning: int = 12,
+    steps: int = 50,
+    strengths: Sequence[float] = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0),
+    scales: Sequence[float] = (1.0, 2.0, 3.0, 5.0),
+    etas: Sequence[float] = (0.1, 1.0),
+    kinds: Sequence[str] = KINDS,
+    methods: Sequence[str] = tuple(METHODS),
+    load: Callable = zoo.load,
+) -> Report:
+    """n held-out edits of each kind, by each method at the setting that was best on `tuning` others of each kind."""
+    model, probe, report = load("critters-text"), load("critters-probe"), Report()
+    size = model.image_shape[-1]
+    trial, held_out = (edits(count, seed, kinds, size) for seed, count in ((TUNING, tuning), (HELD_OUT, n)))
+    settings = [
+        Setting(method, strength, scale, eta)
+        for method in methods
+        for strength, scale, eta in product(strengths, scales, (0.0,) if method == "ddib" else etas)
+    ]
+    best, shown = {}, {}
+    with tqdm(total=len(settings) * len(trial) + len(methods) * len(held_out), desc="editing", unit="edit") as bar:
+        for setting in settings:
+            images, _ = run(model, trial, setting, steps)
+            marks = verdict(probe, images, trial)
+            report.rows += as_rows(f"editing/tuning/{setting.path}", marks, TUNING)
+            if setting.method not in best or _product(marks) > best[setting.method][0]:
+                best[setting.method] = _product(marks), setting
+            bar.update(len(trial))
+        for method, (_, setting) in best.items():
+            images, cost = run(model, held_out, setting, steps)
+            path = f"editing/best/{method}"
+            report.rows += as_rows(
+                path, verdict(probe, images, held_out) | likeness(model, images, held_out) | cost, HELD_OUT
+            )
+            report.rows += [
+                results.row(f"{path}/{name}", getattr(setting, name), "", HELD_OUT)
+                for name in ("strength", "scale", "eta")
+            ]
+            report.rows += _by_kind(path, probe, images, held_out)
+            shown[method] = images[:: max(1, n)]
+            bar.update(len(held_out))
+    for name, images in {"copy": held_out.images, "truth": held_out.truth}.items():
+        report.rows += as_rows(f"editing/best/{name}", verdict(probe, images, held_out), HELD_OUT)
+        report.rows += _by_kind(f"editing/best/{name}", probe, images, held_out)
+    report.tables = _tables(methods, kinds)
+    report.pictures["examples"] = _examples(held_out, shown, n)
+    return report
+
+
+@torch.no_grad()
+def run(model: LatentDiffusion, todo: Edits, setting: Setting, steps: int) -> tuple[Tensor, Marks]:
+    """The edited pictures, and seconds and network calls an edit."""
+    calls, start = 0, time.perf_counter()
+
+    def count(net, inputs, output) -> None:
+        nonlocal calls
+        calls += len(inputs[0])
+
+    hook = model.denoiser.net.register_forward_hook(count)
+    try:
+        settings = {"strength": setting.strength, "scale": setting.scale, "steps": steps}
+        settings |= {} if setting.method == "ddib" else {"eta": setting.eta}
+        images = editing.edit(model, todo.images, todo.source, todo.target, **settings, **METHODS[setting.method][1])
+    finally:
+        hook.remove()
+    seconds = Estimate((time.perf_counter() - start) / len(todo), None, len(todo))
+    return images.clamp(-1, 1), {
+        "seconds": Mark(seconds, "s"),
+        "calls": Mark(Estimate(calls / len(todo), None, len(todo)), "calls"),
+    }
+
+
+def verdict(probe: Probe, images: Tensor, todo: Edits) -> Marks:
+    """Success, what else was kept, and both at once."""
+    success, kept = outcomes(probe, images, todo)
+    both = {"success": success, "kept": kept, "both": success & kept}
+    marks = {name: Mark(share(hits), "share") for name, hits in both.items()}
+    return marks | {"product": Mark(Estimate(_product(marks), None, len(images)), "share")}
+
+
+def outcomes(probe: Probe, images: Tensor, todo: Edits) -> tuple[Tensor, Tensor]:
+    """Which edits show the new attribute, and which kept everything else: (B,) bool each."""
+    answers = read_all(probe, images)
+    hits = agreement(read_attributes(answers), todo.after)
+    hits.pop("all")
+    rows = range(len(images))
+    success = torch.stack([hits[todo.changed[i]][i] for i in rows])
+    words = torch.stack(
+        [torch.stack([hit[i] for name, hit in hits.items() if name != todo.changed[i]]).all() for i in rows]
+    )
+    return success, words & pose_kept(answers, todo.factors)
+
+
+def likeness(model: LatentDiffusion, images: Tensor, todo: Edits) -> Marks:
+    """Nearness to the truth and to the source in dB, CLIP score and directional CLIP."""
+    clip = model.text()
+    return {
+        "psnr_truth": Mark(mean(psnr(images, todo.truth)), "dB"),
+        "psnr_source": Mark(mean(psnr(images, todo.images)), "dB"),
+        "clip": Mark(mean(clip_score(clip, images, todo.target).detach()), "cosine"),
+        "directional": Mark(
+            mean(directional_score(clip, todo.images, images, todo.source, todo.target).detach()), "cosine"
+        ),
+    }
+
+
+def _by_kind(path: str, probe: Probe, images: Tensor, todo: Edits) -> list[results.Row]:
+    success, kept = outcomes(probe, images, todo)
+    rows = []
+    for kind in dict.fromkeys(todo.kinds):
+        these = torch.tensor([each == kind for each in todo.kinds])
+        for name, hits in (("success", success), ("kept", kept)):
+            rows.append(results.row(f"{path}/{kind}/{name}", share(hits[these]), "share", HELD_OUT))
+    return rows
+
+
+def _product(marks: Marks) -> float:
+    return marks["success"].estimate.value * marks["kept"].estimate.value
+
+
+def _tables(methods: Sequence[str], kinds: Sequence[str]) -> dict[str, Table]:
+    ends = {"copy": "the picture as it was", "truth": "the true answer"}
+    titles = {method: METHODS[method][0] for method in methods} | ends
+    columns = {
+        "success": "success",
+        "kept": "rest kept",
+        "product": "product",
+        "both": "both",
+        "psnr_truth": "PSNR to truth",
+    }
+    columns |= {"psnr_source": "PSNR to source", "clip": "CLIP", "directional": "directional CLIP"}
+    columns |= {"strength": "strength", "scale": "scale", "eta": "eta", "seconds": "s", "calls": "calls"}
+    by_kind = {
+        f"editing/best/{method}/{kind}": f"{title}, {kind}" for method, title in titles.items() for kind in kinds
+    }
+    return {
+        "best": Table({f"editing/best/{method}": title for method, title in titles.items()}, columns, "method"),
+        "kinds": Table(by_kind, {"success": "success", "kept": "rest kept"}, "method and edit"),
+    }
+
+
+def _examples(todo: Edits, shown: dict[str, Tensor], n: int) -> plot.Picture:
+    """The first edit of each kind, by each method."""
+    first = slice(None, None, max(1, n))
+    rows = {"source": todo.images[first], "truth": todo.truth[first]} | {
+        METHODS[m][0]: images for m, images in shown.items()
+    }
+    alt = "Columns are edits: " + "; ".join(f"{a} to {b}" for a, b in zip(todo.source[first], todo.target[first])) + "."
+    return plot.grid(list(rows.values()), row_labels=list(rows), alt=alt, display=False)
