@@ -56,7 +56,7 @@ class ClipRecipe(Recipe):
 def contrastive(images: Tensor, texts: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:
     """open_clip's loss of unit vectors (B, D), a number; two items of one caption are no wrong answers to each other.
 
-    Two pictures of a batch may well have the same caption (about one item in twenty does, with 128 of Critters), and
+    Two pictures of a batch may well have the same caption (about 4 items in a hundred do, with 128 of Critters), and
     then neither is more right than the other. A bias of -inf takes such a pair out of both softmaxes, the item's own
     pair excepted; soft targets would do as well, but not by the library's loss.
     """
