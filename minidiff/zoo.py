@@ -17,10 +17,11 @@ from torch import nn
 
 WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
+OPEN_CLIP = "open_clip:"  # before the name of a model that is not ours
 
 
 def load(name: str, device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
-    """A trained model by name: Autoencoder, LatentDiffusion (with its autoencoder) or Probe; float32, eval, frozen.
+    """A trained model by name: Autoencoder, LatentDiffusion (with its autoencoder), Probe or Clip; float32, eval, frozen.
 
     `folder` holds the weights and their manifest; None is the zoo that ships with the package.
     Raises ValueError for an unknown name or a file that is not, byte for byte, the one in the manifest;
@@ -41,6 +42,23 @@ def load(name: str, device: torch.device | str = "cpu", folder: str | Path | Non
     denoiser = Denoiser(network, schedule(entry["schedule"]), entry["predicts"]).eval().requires_grad_(False)
     autoencoder = load(entry["autoencoder"], device, folder)
     return LatentDiffusion(autoencoder, denoiser.to(device), tuple(entry["image_shape"]), text=encoder)
+
+
+def load_clip(name: str = "critters-clip", device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
+    """A CLIP by name: one of the zoo, or any of open_clip's as "open_clip:ARCH/PRETRAINED" ("open_clip:ViT-B-32/openai").
+
+    Raises what `load` raises, ValueError for a model that is no CLIP, and ConnectionError when open_clip cannot fetch it.
+    """
+    if name.startswith(OPEN_CLIP):
+        from minidiff.nets.clip import pretrained
+
+        return pretrained(name.removeprefix(OPEN_CLIP), device)
+    kind = describe(name, folder)["kind"]
+    if kind != "clip":
+        raise ValueError(
+            f"name: expected a CLIP, such as 'critters-clip' or '{OPEN_CLIP}ViT-B-32/openai'; {name} is a {kind}"
+        )
+    return load(name, device, folder)
 
 
 def names(folder: str | Path | None = None) -> list[str]:
@@ -92,12 +110,14 @@ def build(entry: dict, folder: str | Path | None = None) -> nn.Module:
 def network_of(kind: str, config: dict) -> nn.Module:
     """An untrained network from its kind ("autoencoder", "denoiser", "probe", ...) and its config as JSON data."""
     from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+    from minidiff.nets.clip import ClipConfig, new_clip
     from minidiff.nets.probe import Probe, ProbeConfig
     from minidiff.nets.segmenter import Segmenter, SegmenterConfig
     from minidiff.nets.unet import UNet, UNetConfig
 
     kinds = {
         "autoencoder": (AutoencoderConfig, Autoencoder),
+        "clip": (ClipConfig, new_clip),
         "denoiser": (UNetConfig, UNet),
         "probe": (ProbeConfig, Probe),
         "segmenter": (SegmenterConfig, Segmenter),

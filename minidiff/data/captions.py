@@ -2,7 +2,15 @@
 
 caption = "a" [baby] [mood] [pattern] coat species ["wearing" things] "on a" background "background"
 mood = smiling | sad        things = glasses | a HAT hat | glasses and a HAT hat
+
+Between a picture's factors and its sentence stand its attributes, a dict of the choices that the grammar has:
+factors -> `attributes_of` -> `compose` -> caption, and back again: caption -> `parse` -> `factors_of`. An edit is then
+`compose(parse(caption) | {"mood": "sad"})`, and its true counterfactual `factors.replace(**factors_of(...))`.
 """
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -10,29 +18,146 @@ from minidiff.data.factors import BACKGROUNDS, COATS, HATS, PATTERNS, Factors, n
 from minidiff.data.species import NAMES
 
 MOOD = 0.35  # |smile| above this is worth a word
+ATTRIBUTES: dict[str, tuple] = {
+    "species": NAMES,
+    "coat": tuple(COATS),
+    "pattern": PATTERNS,
+    "mood": ("neutral", "smiling", "sad"),
+    "baby": (False, True),
+    "glasses": (False, True),
+    "hat": (None, *HATS),
+    "background": tuple(BACKGROUNDS),
+}
+UNSAID = ("plain", "neutral")  # a plain coat and a straight mouth get no word
 
 
 def captions(factors: Factors) -> list[str]:
-    """One sentence per picture. A plain coat and a straight mouth go unsaid; colours are named by the nearest palette colour."""
-    coats, backgrounds = _name(factors.coat, COATS), _name(factors.background, BACKGROUNDS)
-    hats = _name(factors.hat_colour, HATS)
-    sentences = []
-    for i in range(len(factors)):
-        smile, pattern = factors.smile[i].item(), PATTERNS[factors.pattern[i]]
-        words = ["a"]
-        words += ["baby"] if factors.baby[i] else []
-        words += ["smiling"] if smile > MOOD else ["sad"] if smile < -MOOD else []
-        words += [pattern] if pattern != "plain" else []
-        words += [coats[i], NAMES[factors.species[i]]]
-        things = ["glasses"] * bool(factors.glasses[i]) + [f"a {hats[i]} hat"] * bool(factors.hat[i])
-        words += ["wearing " + " and ".join(things)] if things else []
-        sentences.append(_article(" ".join(words)) + f" on a {backgrounds[i]} background")
-    return sentences
+    """One sentence per picture."""
+    return [compose(attributes) for attributes in attributes_of(factors)]
 
 
-def _article(sentence: str) -> str:
-    return "an" + sentence[1:] if sentence[2] in "aeiou" else sentence
+def attributes_of(factors: Factors) -> list[dict[str, Any]]:
+    """What the grammar can say of each picture; a colour is named by the nearest one of its palette."""
+    smiles, hats = factors.smile.tolist(), _nearest(factors.hat_colour, HATS)
+    columns = {
+        "species": [NAMES[i] for i in factors.species.tolist()],
+        "coat": _nearest(factors.coat, COATS),
+        "pattern": [PATTERNS[i] for i in factors.pattern.tolist()],
+        "mood": ["smiling" if smile > MOOD else "sad" if smile < -MOOD else "neutral" for smile in smiles],
+        "baby": factors.baby.tolist(),
+        "glasses": factors.glasses.tolist(),
+        "hat": [hat if worn else None for hat, worn in zip(hats, factors.hat.tolist())],
+        "background": _nearest(factors.background, BACKGROUNDS),
+    }
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
-def _name(colours: Tensor, palette: dict[str, tuple]) -> list[str]:
+def factors_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes -> changes for `Factors.replace`, to the middle of what each word means; some attributes will do.
+
+    Raises ValueError as `compose` does, save that nothing has to be there.
+    """
+    _check(attributes)
+    changes = {name: attributes[name] for name in ("species", "baby", "glasses") if name in attributes}
+    for name, palette in (("coat", COATS), ("background", BACKGROUNDS)):
+        changes |= {name: palette[attributes[name]]} if name in attributes else {}
+    if "pattern" in attributes:
+        changes["pattern"] = PATTERNS.index(attributes["pattern"])
+    if "mood" in attributes:
+        changes["smile"] = {"neutral": 0.0, "smiling": (1 + MOOD) / 2, "sad": -(1 + MOOD) / 2}[attributes["mood"]]
+    if "hat" in attributes:
+        changes["hat"] = attributes["hat"] is not None
+        changes |= {"hat_colour": HATS[attributes["hat"]]} if changes["hat"] else {}
+    return changes
+
+
+def compose(attributes: Mapping[str, Any]) -> str:
+    """The sentence that says all `ATTRIBUTES`. Raises ValueError for a missing or unknown one, or an unknown value."""
+    _check(attributes)
+    if missing := set(ATTRIBUTES) - set(attributes):
+        raise ValueError(f"attributes: missing {', '.join(sorted(missing))}; a sentence needs {', '.join(ATTRIBUTES)}")
+    said = {name: value for name, value in attributes.items() if value not in UNSAID}
+    things = ["glasses"] * said["glasses"] + ([f"a {said['hat']} hat"] if said["hat"] else [])
+    words = ["a", "baby" if said["baby"] else "", said.get("mood"), said.get("pattern"), said["coat"], said["species"]]
+    words += ["wearing", " and ".join(things)] if things else []
+    words += ["on a", said["background"], "background"]
+    return with_articles(" ".join(word for word in words if word))
+
+
+def parse(caption: str) -> dict[str, Any]:
+    """The attributes that a caption says, with "a" or "an", in any case and with or without a full stop.
+
+    Raises ValueError for a word outside the grammar, with the nearest known one, and for a sentence outside it.
+    """
+    said = words(caption)
+
+    def one_of(choices: tuple, default: str | None = None) -> str | None:
+        return next((word for word in said if word in choices), default)
+
+    def before(noun: str | None) -> str | None:
+        place = said.index(noun) if noun in said else 0
+        return said[place - 1] if place else None
+
+    found = {
+        "species": one_of(NAMES),
+        "coat": before(one_of(NAMES)),
+        "pattern": one_of(PATTERNS, "plain"),
+        "mood": one_of(ATTRIBUTES["mood"], "neutral"),
+        "baby": "baby" in said,
+        "glasses": "glasses" in said,
+        "hat": before("hat"),
+        "background": before("background"),
+    }
+    try:
+        closest = compose(found)
+    except ValueError as error:
+        raise ValueError(f"caption: {caption!r} is not a sentence of the grammar: {error}") from None
+    if words(closest) != said:
+        raise ValueError(f"caption: {caption!r} is not a sentence of the grammar; did you mean {closest!r}?")
+    return found
+
+
+def words(caption: str) -> list[str]:
+    """The words of a text, in lower case, with "an" as "a". Raises ValueError for one that the grammar does not have."""
+    if not isinstance(caption, str):
+        raise TypeError(f"caption: expected a string, got {type(caption).__name__}: {caption!r}")
+    found = ["a" if word == "an" else word for word in caption.lower().strip().removesuffix(".").split()]
+    for word in found:
+        if word not in VOCABULARY:
+            near = difflib.get_close_matches(word, VOCABULARY, n=1, cutoff=0.0)[0]
+            raise ValueError(f"caption: no word {word!r} in the grammar; did you mean {near!r}? (in {caption!r})")
+    return found
+
+
+def with_articles(sentence: str) -> str:
+    """Every "a" before a vowel becomes "an"."""
+    said = sentence.split()
+    return " ".join(
+        "an" if word == "a" and after[:1] in tuple("aeiou") else word for word, after in zip(said, [*said[1:], ""])
+    )
+
+
+def _check(attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        if name not in ATTRIBUTES:
+            raise ValueError(f"attributes: there is no {name!r}; there are {', '.join(ATTRIBUTES)}")
+        if value not in ATTRIBUTES[name]:
+            raise ValueError(f"{name}: expected one of {', '.join(map(str, ATTRIBUTES[name]))}, got {value!r}")
+
+
+def _nearest(colours: Tensor, palette: dict[str, tuple]) -> list[str]:
     return [list(palette)[i] for i in nearest(colours, palette).tolist()]
+
+
+def _vocabulary() -> tuple[str, ...]:
+    """Every word that `compose` can say, found by letting it say them: one sentence per value of each attribute."""
+    bare = {name: values[0] for name, values in ATTRIBUTES.items()}
+    dressed = bare | {"baby": True, "glasses": True, "hat": ATTRIBUTES["hat"][-1]}
+    said = [
+        compose(start | {name: value}) for start in (bare, dressed) for name in ATTRIBUTES for value in ATTRIBUTES[name]
+    ]
+    found = [word for sentence in said for word in sentence.split() if word != "an"]
+    return tuple(dict.fromkeys(found))  # each once, in the order of the tables
+
+
+VOCABULARY = _vocabulary()

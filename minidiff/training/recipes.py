@@ -8,7 +8,9 @@ from functools import partial
 
 from minidiff.evaluation.probes import critters_config, fashion_config
 from minidiff.nets.autoencoder import AutoencoderConfig
+from minidiff.nets.clip import small_config
 from minidiff.nets.unet import UNetConfig
+from minidiff.training.clip import ClipRecipe
 from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe, Recipe
 
 
@@ -83,6 +85,16 @@ ALL = (
         seed=104,
         steps=2_500,
         batch=64,
+        lr=1e-3,
+    ),
+    ClipRecipe(
+        name="critters-clip",
+        config=small_config(),
+        pictures=partial(critters, species="all", seed=105, length=50_000),
+        held_out=partial(critters, species="all", seed=HELD_OUT, length=2_000),
+        seed=105,
+        steps=2_000,
+        batch=128,
         lr=1e-3,
     ),
     AutoencoderRecipe(

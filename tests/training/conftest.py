@@ -6,9 +6,12 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from minidiff.data.critters import Critters
+from minidiff.data.tokens import Tokenizer
 from minidiff.evaluation.probes import critters_config
 from minidiff.nets.autoencoder import AutoencoderConfig
+from minidiff.nets.clip import ClipConfig
 from minidiff.nets.unet import UNetConfig
+from minidiff.training.clip import ClipRecipe
 from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe
 
 COMMON = {
@@ -44,3 +47,10 @@ def denoiser_recipe():
 @pytest.fixture
 def probe_recipe():
     return ProbeRecipe(name="tiny-probe", config=critters_config(size=16), seed=3, **COMMON)
+
+
+@pytest.fixture
+def clip_recipe():
+    vision = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
+    text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
+    return ClipRecipe(name="tiny-clip", config=ClipConfig(16, vision, text), seed=4, group=4, **COMMON)
