@@ -150,6 +150,11 @@ def rmse(error: Tensor) -> Estimate:
     return Estimate(BYTE * math.sqrt(value), ends, n)
 
 
+def eight_bit(images: Tensor) -> Tensor:
+    """Pictures in [-1, 1] rounded to the 256 values that files and screens have, k / 127.5 - 1."""
+    return ((images.clamp(-1, 1) + 1) * BYTE).round() / BYTE - 1
+
+
 @torch.no_grad()
 def bits_per_pixel(autoencoder: nn.Module, images: Tensor) -> Tensor:
     """What the latents of images (B, C, H, W) cost, in bits per pixel (B,).
@@ -177,4 +182,4 @@ def check(schedule: Schedule, x0: Tensor, grid: Grid, decoder: str) -> None:
     if decoder == "bytes":
         values = (x0 + 1) * BYTE
         if (values - values.round()).abs().max() > 1e-2 or not 0 <= values.round().min() <= values.round().max() <= 255:
-            raise ValueError("x0: expected 8-bit values k / 127.5 - 1; round pictures first, or take decoder='density'")
+            raise ValueError("x0: expected 8-bit values k / 127.5 - 1; use eight_bit(pictures), or decoder='density'")

@@ -53,7 +53,8 @@ def export(run_dir: str | Path, folder: str | Path | None = None, chosen: Recipe
         },
     }
     if kind == "denoiser":
-        entry |= {key: fields[key] for key in ("autoencoder", "autoencoder_sha256", "schedule", "predicts")}
+        keys = ("autoencoder", "autoencoder_sha256", "schedule", "predicts")
+        entry |= {key: fields[key] for key in keys if key in fields}  # a model of pixels has no autoencoder to name
     content = to_bytes(weights, {key: json.dumps(value) for key, value in entry.items()})
     write_whole(folder / entry["file"], content)
     add(

@@ -12,11 +12,11 @@ from minidiff.nets.unet import UNetConfig
 from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe, Recipe
 
 
-def critters(species: str, seed: int, length: int):
+def critters(species: str, seed: int, length: int, size: int = 64):
     """Drawn faces with accessories in fashion, so that there are enough of them to learn from."""
     from minidiff.data.critters import COMMON_RATES, Critters
 
-    return Critters(species, length=length, seed=seed, rates=COMMON_RATES)
+    return Critters(species, length=length, seed=seed, size=size, rates=COMMON_RATES)
 
 
 def fashion(split: str, classes: tuple[str, ...] | None = None):
@@ -56,6 +56,44 @@ def fashion_denoiser(name: str, label: str, seed: int) -> DenoiserRecipe:
         batch=64,
         lr=1e-3,
         decay=0.9995,
+    )
+
+
+def study_pictures(seed: int) -> dict[str, partial]:
+    """What the models of the study of compression see: all species, at half the side, so that each is cheap."""
+    return {
+        "pictures": partial(critters, species="all", seed=seed, length=20_000, size=32),
+        "held_out": partial(critters, species="all", seed=HELD_OUT, length=1_000, size=32),
+    }
+
+
+def study_autoencoder(f: int, channels: int, seed: int) -> AutoencoderRecipe:
+    """The same widths, pictures and steps whatever f and channels are. The full resolution alone counts."""
+    return AutoencoderRecipe(
+        name=f"study-kl-f{f}-c{channels}",
+        config=AutoencoderConfig(
+            latent_channels=channels, patch=f // 2, encoder=(32, 64), decoder=(16, 32, 64), depth=1
+        ),
+        **study_pictures(seed),
+        seed=seed,
+        steps=4_000,
+        batch=32,
+        lr=2e-3,
+        coarse_until=0.0,
+    )
+
+
+def study_denoiser(name: str, autoencoder: str | None, seed: int, steps: int) -> DenoiserRecipe:
+    """One network for pixels and for latents of as many channels; `steps` are such that both train equally long."""
+    return DenoiserRecipe(
+        name=name,
+        config=UNetConfig(in_channels=3, channels=(32, 64, 64), attention=(False, True, True), time=128),
+        **study_pictures(seed),
+        autoencoder=autoencoder,
+        seed=seed,
+        steps=steps,
+        batch=32,
+        lr=1e-3,
     )
 
 
@@ -110,6 +148,14 @@ ALL = (
         batch=64,
         lr=1e-3,
     ),
+    study_autoencoder(4, 3, seed=300),
+    study_autoencoder(8, 4, seed=301),
+    study_autoencoder(8, 8, seed=302),
+    study_autoencoder(8, 16, seed=303),
+    study_autoencoder(16, 8, seed=304),
+    study_autoencoder(16, 16, seed=305),
+    study_denoiser("study-pixels", None, seed=320, steps=2_500),
+    study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}
 

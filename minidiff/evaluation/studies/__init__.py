@@ -12,10 +12,15 @@ from typing import Any
 
 from minidiff.evaluation import results
 from minidiff.evaluation.results import FOLDER, Results
-from minidiff.evaluation.studies import fashion, reconstruction, translation
+from minidiff.evaluation.studies import compression, fashion, reconstruction, translation
 from minidiff.plot import save_svg
 
-STUDIES = {"translation": translation, "fashion": fashion, "reconstruction": reconstruction}
+STUDIES = {
+    "translation": translation,
+    "fashion": fashion,
+    "reconstruction": reconstruction,
+    "compression": compression,
+}
 
 
 def reproduce(name: str, quick: bool = False, out: str | Path | None = None, **settings: Any) -> Path:
