@@ -27,8 +27,8 @@ def draw(points: Sequence[Point], dots: Sequence[Dot]) -> Any:
     """The matplotlib Figure."""
     fig, ax = plot.figure(7.2, 4)
     border, end = points[knee(points)].rate.value, points[-1].rate.value
-    for region, (low, high), colour in zip(REGIONS, ((0, border), (border, end)), plot.COLOURS[5:]):
-        ax.axvspan(low, high, color=colour, alpha=0.15, linewidth=0, label=region)
+    for region, ends, colour, hatch in zip(REGIONS, ((0, border), (border, end)), plot.COLOURS[5:], ("//", "")):
+        ax.axvspan(*ends, facecolor=colour, edgecolor="white", hatch=hatch, alpha=0.2, linewidth=0, label=region)
     line = plot.style(0) | {"marker": None}
     ax.plot([p.rate.value for p in points], [p.distortion.value for p in points], label="diffusion in pixels", **line)
     for index, kind in enumerate(dict.fromkeys(dot.kind for dot in dots), 1):
