@@ -24,14 +24,14 @@ def held_out(name: str) -> Pictures:
     if "species" in wanted:
         from minidiff.data.critters import Critters
 
-        return Critters(wanted["species"], seed=HELD_OUT)
+        return Critters(wanted["species"], seed=HELD_OUT, size=wanted.get("size", 64))
     from minidiff.data.fashion import FashionMNIST
 
     return FashionMNIST("subset", classes=wanted.get("classes"))
 
 
 def truth(source: str, target: str, count: int) -> Tensor | None:
-    """The first held-out animals of one model drawn as the other's species, (count, 3, 64, 64); None in the real world."""
+    """The first held-out animals of one model drawn as the other's species, (count, 3, H, W); None in the real world."""
     from minidiff.data.critters import Critters, render
 
     pictures, answers = held_out(source), held_out(target)

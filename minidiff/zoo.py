@@ -20,27 +20,31 @@ MANIFEST = "manifest.json"
 OPEN_CLIP = "open_clip:"  # before the name of a model that is not ours
 
 
+class UnknownModel(ValueError):
+    """There is no model of that name in the zoo."""
+
+
 def load(name: str, device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
     """A trained model by name: Autoencoder, LatentDiffusion (with its autoencoder), Probe or Clip; float32, eval, frozen.
 
     `folder` holds the weights and their manifest; None is the zoo that ships with the package.
-    Raises ValueError for an unknown name or a file that is not, byte for byte, the one in the manifest;
-    FileNotFoundError when the file is not there.
+    Raises UnknownModel (a ValueError) for an unknown name, ValueError for a file that is not, byte for byte, the one in the
+    manifest, FileNotFoundError when the file is not there.
     """
     entry = describe(name, folder)
     network = build(entry, folder).to(device)
     if entry["kind"] != "denoiser":
         return network
     from minidiff.denoiser import Denoiser
-    from minidiff.generators import LatentDiffusion
+    from minidiff.generators import Identity, LatentDiffusion
     from minidiff.schedule import schedule
 
     for part in ("autoencoder", "text"):
-        if part in entry:
+        if entry.get(part):
             check_partner(name, entry, part, folder)
     encoder = cache(partial(load, entry["text"], device, folder)) if "text" in entry else None
     denoiser = Denoiser(network, schedule(entry["schedule"]), entry["predicts"]).eval().requires_grad_(False)
-    autoencoder = load(entry["autoencoder"], device, folder)
+    autoencoder = load(entry["autoencoder"], device, folder) if entry["autoencoder"] else Identity()
     return LatentDiffusion(autoencoder, denoiser.to(device), tuple(entry["image_shape"]), text=encoder)
 
 
@@ -73,12 +77,12 @@ def manifest(folder: str | Path | None = None) -> dict[str, dict]:
 
 
 def describe(name: str, folder: str | Path | None = None) -> dict:
-    """The manifest's entry for one model. Raises ValueError for an unknown name, with the nearest known one."""
+    """The manifest's entry for one model. Raises UnknownModel for an unknown name, with the nearest known one."""
     models = manifest(folder)
     if name not in models:
         near = difflib.get_close_matches(str(name), models, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
+        raise UnknownModel(
             f"name: no model {name!r} in the zoo; {hint}known are {', '.join(sorted(models)) or 'none yet'}"
         )
     return models[name]

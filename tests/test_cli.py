@@ -158,6 +158,7 @@ def test_reproduce_lists_the_studies(minidiff_says):
 
 def test_held_out_pictures_are_of_the_models_world():
     assert held_out("critters-dog").species == "dog" and held_out("critters-dog").seed == 2
+    assert held_out("study-pixels").shape == (3, 32, 32)
     assert held_out("fashion-boot").classes == ("ankle-boot",) and len(held_out("fashion-boot")) == 64
 
 

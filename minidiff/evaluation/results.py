@@ -165,7 +165,7 @@ def _number(value: float, unit: str) -> str:
         return f"{value:.1f} dB"
     if unit in ("r", "ssim"):
         return f"{value:.2f}" if abs(value) < 0.95 else f"{value:.3f}"
-    if unit in ("calls", "pictures"):
+    if unit in ("calls", "pictures", "codes", "parameters"):
         return f"{value:.0f}"
     return f"{value:.3g}" + (f" {unit}" if unit == "s" else "")
 

@@ -90,9 +90,12 @@ class Clip(nn.Module):
         This is what Stable Diffusion attends to (Rombach et al., CVPR 2022, section 3.3). The mask is True from the
         start to the end of each sentence. Raises ValueError for a model that does not mark the end.
         """
+        return self.token_states(self.tokens(texts))
+
+    def token_states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """`text_tokens` from the tokenizer's numbers (B, L) on."""
         if getattr(self.model, "text_pool_type", None) != "argmax":
             raise ValueError("text_tokens: expected a model with CLIP's own text network, as ViT-B-32 has")
-        tokens = self.tokens(texts)
         out = self.model.forward_intermediates(
             text=tokens, text_indices=1, normalize_intermediates=True, intermediates_only=True
         )

@@ -6,19 +6,23 @@ Every denoiser has its own seed and its own pictures: no two ever saw the same i
 import difflib
 from functools import partial
 
+from minidiff.conditioning import MAP_CHANNELS
+from minidiff.data.renderer import PARTS
 from minidiff.evaluation.probes import critters_config, fashion_config
 from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import small_config
+from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
 from minidiff.training.clip import ClipRecipe
+from minidiff.training.conditional import ConditionalRecipe, SegmenterRecipe
 from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe, Recipe
 
 
-def critters(species: str, seed: int, length: int):
+def critters(species: str, seed: int, length: int, size: int = 64):
     """Drawn faces with accessories in fashion, so that there are enough of them to learn from."""
     from minidiff.data.critters import COMMON_RATES, Critters
 
-    return Critters(species, length=length, seed=seed, rates=COMMON_RATES)
+    return Critters(species, length=length, seed=seed, size=size, rates=COMMON_RATES)
 
 
 def fashion(split: str, classes: tuple[str, ...] | None = None):
@@ -31,13 +35,36 @@ def fashion(split: str, classes: tuple[str, ...] | None = None):
 HELD_OUT = 2  # the seed of Critters that nothing is trained or chosen on
 
 
+TALL = {"in_channels": 8, "channels": (96, 192), "attention": (True, True)}  # the U-Net of all Critters
+
+
 def critters_denoiser(species: str, seed: int, steps: int) -> DenoiserRecipe:
     return DenoiserRecipe(
         name=f"critters-{species}",
-        config=UNetConfig(in_channels=8, channels=(96, 192), attention=(True, True)),
+        config=UNetConfig(**TALL),
         pictures=partial(critters, species=species, seed=seed, length=50_000),
         held_out=partial(critters, species=species, seed=HELD_OUT, length=2_000),
         autoencoder="critters-autoencoder",
+        seed=seed,
+        steps=steps,
+        batch=64,
+        lr=1e-3,
+        decay=0.9995,
+    )
+
+
+def critters_conditional(
+    name: str, seed: int, steps: int, routes: tuple[tuple[str, float], ...], config: UNetConfig
+) -> ConditionalRecipe:
+    """All species in one model, told what to draw by the given routes."""
+    return ConditionalRecipe(
+        name=f"critters-{name}",
+        config=config,
+        pictures=partial(critters, species="all", seed=seed, length=40_000),
+        held_out=partial(critters, species="all", seed=HELD_OUT, length=2_000),
+        autoencoder="critters-autoencoder",
+        text="critters-clip",
+        routes=routes,
         seed=seed,
         steps=steps,
         batch=64,
@@ -58,6 +85,44 @@ def fashion_denoiser(name: str, label: str, seed: int) -> DenoiserRecipe:
         batch=64,
         lr=1e-3,
         decay=0.9995,
+    )
+
+
+def study_pictures(seed: int) -> dict[str, partial]:
+    """What the models of the study of compression see: all species, at half the side, so that each is cheap."""
+    return {
+        "pictures": partial(critters, species="all", seed=seed, length=20_000, size=32),
+        "held_out": partial(critters, species="all", seed=HELD_OUT, length=1_000, size=32),
+    }
+
+
+def study_autoencoder(f: int, channels: int, seed: int) -> AutoencoderRecipe:
+    """The same widths, pictures and steps whatever f and channels are. The full resolution alone counts."""
+    return AutoencoderRecipe(
+        name=f"study-kl-f{f}-c{channels}",
+        config=AutoencoderConfig(
+            latent_channels=channels, patch=f // 2, encoder=(32, 64), decoder=(16, 32, 64), depth=1
+        ),
+        **study_pictures(seed),
+        seed=seed,
+        steps=4_000,
+        batch=32,
+        lr=2e-3,
+        coarse_until=0.0,
+    )
+
+
+def study_denoiser(name: str, autoencoder: str | None, seed: int, steps: int) -> DenoiserRecipe:
+    """One network for pixels and for latents of as many channels; `steps` are such that both train equally long."""
+    return DenoiserRecipe(
+        name=name,
+        config=UNetConfig(in_channels=3, channels=(32, 64, 64), attention=(False, True, True), time=128),
+        **study_pictures(seed),
+        autoencoder=autoencoder,
+        seed=seed,
+        steps=steps,
+        batch=32,
+        lr=1e-3,
     )
 
 
@@ -97,6 +162,35 @@ ALL = (
         batch=128,
         lr=1e-3,
     ),
+    critters_conditional(
+        "text", 106, 12_000, (("text", 0.8), ("label", 0.1), ("", 0.1)), UNetConfig(**TALL, context=128, classes=3)
+    ),
+    critters_conditional(
+        "maps",
+        107,
+        12_000,
+        (
+            ("layout", 0.2),
+            ("layout+text", 0.1),
+            ("low_res", 0.15),
+            ("blurred", 0.15),
+            ("known", 0.15),
+            ("known+text", 0.1),
+            ("text", 0.05),
+            ("", 0.1),
+        ),
+        UNetConfig(**TALL, context=128, classes=3, maps=MAP_CHANNELS),
+    ),
+    SegmenterRecipe(
+        name="critters-segmenter",
+        config=SegmenterConfig(parts=len(PARTS)),
+        pictures=partial(critters, species="all", seed=108, length=30_000),
+        held_out=partial(critters, species="all", seed=HELD_OUT, length=1_000),
+        seed=108,
+        steps=2_500,
+        batch=32,
+        lr=1e-3,
+    ),
     AutoencoderRecipe(
         name="fashion-autoencoder",
         config=AutoencoderConfig(
@@ -122,6 +216,14 @@ ALL = (
         batch=64,
         lr=1e-3,
     ),
+    study_autoencoder(4, 3, seed=300),
+    study_autoencoder(8, 4, seed=301),
+    study_autoencoder(8, 8, seed=302),
+    study_autoencoder(8, 16, seed=303),
+    study_autoencoder(16, 8, seed=304),
+    study_autoencoder(16, 16, seed=305),
+    study_denoiser("study-pixels", None, seed=320, steps=2_500),
+    study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}
 

@@ -3,10 +3,19 @@ import json
 import pytest
 
 from minidiff import zoo
-from minidiff.training.recipes import recipe
+from minidiff.training.recipes import RECIPES, recipe
+
+NOT_YET_TRAINED = {  # strict: a model that has weights must not be on the list, nor one missing that has none
+    "study-kl-f4-c3", "study-kl-f8-c4", "study-kl-f8-c8", "study-kl-f8-c16", "study-kl-f16-c8", "study-kl-f16-c16",
+    "study-pixels", "study-latents", "critters-clip", "critters-text", "critters-maps", "critters-segmenter",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", zoo.names())  # which are all of them but a few: tests/test_zoo.py
+def test_every_recipe_has_its_weights_or_is_known_to_have_none():
+    assert set(RECIPES) - set(zoo.names()) == NOT_YET_TRAINED
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in NOT_YET_TRAINED])
 def test_the_shipped_weights_come_from_the_recipe_in_the_repository(name):
     entry, fields = zoo.describe(name), json.loads(json.dumps(recipe(name).fields()))
     recorded = entry["recipe"] | {key: entry[key] for key in ("config", "kind", "licence", "seed", "steps")}

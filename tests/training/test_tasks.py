@@ -6,6 +6,7 @@ import torch
 
 from minidiff import zoo
 from minidiff.nets.autoencoder import kl
+from minidiff.seeds import normal
 from minidiff.training.bank import to_bytes, to_images
 from minidiff.training.export import export
 from minidiff.training.loop import train
@@ -53,6 +54,27 @@ def test_half_of_the_training_goes_where_the_signal_is_not_lost(denoiser_recipe)
     part = seen[0].double() / 1000
     assert part.median().item() == pytest.approx(torch.sigmoid(torch.tensor(-1.0)).item(), abs=0.02)
     assert part.logit().std().item() == pytest.approx(1.2, abs=0.05) and 0 <= seen[0].min() and seen[0].max() < 1000
+
+
+def test_without_an_autoencoder_the_denoiser_learns_pixels(denoiser_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
+    config = dataclasses.replace(denoiser_recipe.config, in_channels=3)
+    recipe = dataclasses.replace(denoiser_recipe, name="tiny-pixels", autoencoder=None, config=config)
+    network, bank, seeds = recipe.network(), recipe.bank(), torch.arange(48)
+    torch.testing.assert_close(to_images(bank["images"]), recipe.pictures()[:], rtol=0, atol=1 / 255 + 1e-6)
+    t = torch.full((48,), 500)
+    eps = normal(seeds, (3, 16, 16), "noise")
+    wanted = network.loss(to_images(bank["images"]), eps, t)
+    torch.testing.assert_close(recipe.loss_at(network, bank, seeds, t), wanted)
+
+    list(train(recipe, tmp_path / "run", cpu=True, command="minidiff train tiny-pixels"))
+    export(tmp_path / "run", chosen=recipe)
+    entry, model = zoo.describe("tiny-pixels"), zoo.load("tiny-pixels")
+    assert entry["autoencoder"] is None and "autoencoder_sha256" not in entry
+    assert entry["figures"]["held_out_pictures"] == 20
+    assert model.latent_shape == (3, 16, 16) and model.replace(steps=4).sample(2).shape == (2, 3, 16, 16)
+    images = recipe.held_out()[:2]
+    assert torch.equal(model.to_latents(images), images)
 
 
 def test_fields_are_json_that_names_functions(denoiser_recipe):

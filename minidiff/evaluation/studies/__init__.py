@@ -12,7 +12,15 @@ from typing import Any
 
 from minidiff.evaluation import results
 from minidiff.evaluation.results import FOLDER, Results
-from minidiff.evaluation.studies import captions, conditioning, editing, fashion, reconstruction, translation
+from minidiff.evaluation.studies import (
+    captions,
+    compression,
+    conditioning,
+    editing,
+    fashion,
+    reconstruction,
+    translation,
+)
 from minidiff.plot import save_svg
 
 STUDIES = {
@@ -22,6 +30,7 @@ STUDIES = {
     "captions": captions,
     "conditioning": conditioning,
     "editing": editing,
+    "compression": compression,
 }
 
 
