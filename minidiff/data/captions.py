@@ -1,6 +1,6 @@
 """Captions for critters, from a small grammar: "a smiling striped orange cat wearing a blue hat on a green background".
 
-caption = "a" [baby] [mood] [pattern] coat species ["wearing" things] "on a" background "background"
+caption = "a" [baby] [mood] [pattern] [coat] species ["wearing" things] ["on a" background "background"]
 mood = smiling | sad        things = glasses | a HAT hat | glasses and a HAT hat
 
 Between a picture's factors and its sentence stand its attributes, a dict of the choices that the grammar has:
@@ -16,24 +16,35 @@ from torch import Tensor
 
 from minidiff.data.factors import BACKGROUNDS, COATS, HATS, PATTERNS, Factors, nearest
 from minidiff.data.species import NAMES
+from minidiff.seeds import uniform
 
 MOOD = 0.35  # |smile| above this is worth a word
 ATTRIBUTES: dict[str, tuple] = {
     "species": NAMES,
-    "coat": tuple(COATS),
+    "coat": (*COATS, None),
     "pattern": PATTERNS,
     "mood": ("neutral", "smiling", "sad"),
     "baby": (False, True),
     "glasses": (False, True),
     "hat": (None, *HATS),
-    "background": tuple(BACKGROUNDS),
+    "background": (*BACKGROUNDS, None),
 }
+OPTIONAL = ("coat", "background")  # None: nothing is said of it, it may be any
 UNSAID = ("plain", "neutral")  # a plain coat and a straight mouth get no word
 
 
 def captions(factors: Factors) -> list[str]:
-    """One sentence per picture."""
+    """One sentence per picture, with everything that can be said."""
     return [compose(attributes) for attributes in attributes_of(factors)]
+
+
+def short_captions(factors: Factors, seeds: Tensor, silent: float = 0.1) -> list[str]:
+    """The same, but each of OPTIONAL is left out of one sentence in ten: what people type is shorter than what is true."""
+    left_out = (uniform(seeds, (len(OPTIONAL),), "left out") < silent).tolist()
+    return [
+        compose(attributes | {name: None for name, out in zip(OPTIONAL, row) if out})
+        for attributes, row in zip(attributes_of(factors), left_out, strict=True)
+    ]
 
 
 def attributes_of(factors: Factors) -> list[dict[str, Any]]:
@@ -60,7 +71,7 @@ def factors_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     _check(attributes)
     changes = {name: attributes[name] for name in ("species", "baby", "glasses") if name in attributes}
     for name, palette in (("coat", COATS), ("background", BACKGROUNDS)):
-        changes |= {name: palette[attributes[name]]} if name in attributes else {}
+        changes |= {name: palette[attributes[name]]} if attributes.get(name) else {}
     if "pattern" in attributes:
         changes["pattern"] = PATTERNS.index(attributes["pattern"])
     if "mood" in attributes:
@@ -80,7 +91,7 @@ def compose(attributes: Mapping[str, Any]) -> str:
     things = ["glasses"] * said["glasses"] + ([f"a {said['hat']} hat"] if said["hat"] else [])
     words = ["a", "baby" if said["baby"] else "", said.get("mood"), said.get("pattern"), said["coat"], said["species"]]
     words += ["wearing", " and ".join(things)] if things else []
-    words += ["on a", said["background"], "background"]
+    words += ["on a", said["background"], "background"] if said["background"] else []
     return with_articles(" ".join(word for word in words if word))
 
 
@@ -98,9 +109,10 @@ def parse(caption: str) -> dict[str, Any]:
         place = said.index(noun) if noun in said else 0
         return said[place - 1] if place else None
 
+    coat = before(one_of(NAMES))
     found = {
         "species": one_of(NAMES),
-        "coat": before(one_of(NAMES)),
+        "coat": coat if coat in COATS else None,
         "pattern": one_of(PATTERNS, "plain"),
         "mood": one_of(ATTRIBUTES["mood"], "neutral"),
         "baby": "baby" in said,

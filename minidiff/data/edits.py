@@ -80,5 +80,5 @@ def one_change(kind: str, now: Attributes, which: float, value: float) -> tuple[
         choices = [choice for choice in ATTRIBUTES[name] if choice]
         return None if now[name] else (name, choices[int(value * len(choices))])
     name = {"expression": "mood"}.get(kind, kind)
-    choices = [choice for choice in ATTRIBUTES[name] if choice not in (now[name], "neutral")]
+    choices = [choice for choice in ATTRIBUTES[name] if choice not in (now[name], "neutral", None)]
     return name, choices[int(value * len(choices))]

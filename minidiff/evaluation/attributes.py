@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minidiff.data.captions import ATTRIBUTES, attributes_of
+from minidiff.data.captions import ATTRIBUTES, OPTIONAL, attributes_of
 from minidiff.data.factors import HATS, Factors
 from minidiff.evaluation.probes import read_all
 from minidiff.nets.probe import Probe
@@ -26,11 +26,16 @@ def read_attributes(answers: dict[str, Tensor]) -> list[dict[str, Any]]:
 
 
 def agreement(read: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """For each attribute, in which pictures it is as wanted: name -> (B,) bool; and under "all" where all are."""
-    hits = {
-        name: torch.tensor([seen[name] == right[name] for seen, right in zip(read, wanted, strict=True)])
-        for name in ATTRIBUTES
-    }
+    """For each attribute, in which pictures it is as wanted: name -> (B,) bool; and under "all" where all are.
+
+    Of what a caption says nothing anything is right.
+    """
+
+    def right(name: str, seen: dict[str, Any], asked: dict[str, Any]) -> bool:
+        return seen[name] == asked[name] or (name in OPTIONAL and asked[name] is None)
+
+    pairs = list(zip(read, wanted, strict=True))
+    hits = {name: torch.tensor([right(name, *pair) for pair in pairs]) for name in ATTRIBUTES}
     return hits | {"all": torch.stack(list(hits.values())).all(0)}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minidiff.data.captions import captions
+from minidiff.data.captions import captions, short_captions
 from minidiff.data.tokens import Tokenizer
 from minidiff.evaluation.clip_scores import clip_score, retrieval
 from minidiff.nets.clip import Clip, import_open_clip, new_clip
@@ -29,7 +29,8 @@ class ClipRecipe(Recipe):
 
     def bank(self, watch: Watch = unwatched) -> Bank:
         pictures = self.pictures()
-        tokens = Tokenizer(self.config.text_cfg["context_length"])(captions(pictures.factors(slice(0, len(pictures)))))
+        texts = short_captions(pictures.factors(slice(0, len(pictures))), torch.arange(len(pictures)))
+        tokens = Tokenizer(self.config.text_cfg["context_length"])(texts)
         return {"images": picture_bank(pictures, watch), "tokens": tokens.to(torch.uint8)}
 
     def loss(self, network: Clip, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:

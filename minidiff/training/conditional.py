@@ -47,11 +47,12 @@ class ConditionalRecipe(DenoiserRecipe):
         return super().sources() | {"text_sha256": zoo.describe(self.text)["sha256"]}
 
     def rows(self, pictures: Pictures, watch: Watch = unwatched) -> Bank:
-        from minidiff.data.captions import captions
+        from minidiff.data.captions import short_captions
 
         factors = pictures.factors(slice(len(pictures)))
         rows = super().rows(pictures, watch)
-        rows |= {"words": tower(self.text).tokenizer(captions(factors)), "label": factors.species}
+        texts = short_captions(factors, torch.arange(len(pictures)))
+        rows |= {"words": tower(self.text).tokenizer(texts).to(torch.uint8), "label": factors.species}
         if self.config.maps:
             rows |= {"images": picture_bank(pictures, watch), "layout": layout_bank(factors, pictures.size, watch)}
         return rows
