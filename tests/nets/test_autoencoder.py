@@ -90,7 +90,7 @@ def test_pictures_that_do_not_fit_are_refused(small, shape):
 def test_other_bad_input(small):
     with pytest.raises(ValueError, match=r"latents: expected \(B, 4, H, W\), got \(1, 8, 2, 2\)"):
         small.decode(torch.zeros(1, 8, 2, 2))
-    with pytest.raises(ValueError, match="patch: expected 2, 4 or 8 pixels, got 3"):
+    with pytest.raises(ValueError, match="patch: expected 1, 2, 4 or 8 pixels, got 3"):
         AutoencoderConfig(patch=3)
     with pytest.raises(ValueError, match="batches: expected at least one"):
         small.fit_scale([])
