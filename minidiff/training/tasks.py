@@ -20,7 +20,7 @@ from minidiff.nets.autoencoder import Autoencoder, kl
 from minidiff.nets.discriminator import Discriminator
 from minidiff.nets.perceptual import perceptual
 from minidiff.nets.probe import Probe, augment
-from minidiff.nets.quantiser import Revival, entropy, perplexity, use
+from minidiff.nets.quantiser import Upkeep, entropy, perplexity, use
 from minidiff.nets.unet import UNet
 from minidiff.seeds import normal
 from minidiff.training.bank import Bank, Watch, latent_bank, picture_bank, to_images, unwatched
@@ -132,15 +132,18 @@ class AutoencoderRecipe(Recipe):
         for field in ("quantiser_weight", "perceptual_weight", "adversary_weight"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field}: expected 0 or more, got {getattr(self, field)}")
+        for field in ("revive_until", "adversary_from"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field}: expected a part of the training from 0 to 1, got {getattr(self, field)}")
         if self.perceptual_weight and not self.perceptual:
             raise ValueError("perceptual: expected the name of a probe of the zoo, as perceptual_weight is not 0")
 
     def network(self) -> Autoencoder | Workshop:
-        autoencoder = Autoencoder(self.config)
+        config, autoencoder = self.config, Autoencoder(self.config)
         tools = {
             "probe": zoo.load(self.perceptual) if self.perceptual_weight else None,
-            "discriminator": Discriminator(self.config.image_channels) if self.adversary_weight else None,
-            "revival": Revival(self.config.codes, self.revive_after) if self.config.codes else None,
+            "discriminator": Discriminator(config.image_channels) if self.adversary_weight else None,
+            "upkeep": Upkeep(config.codes, config.latent_channels, self.revive_after) if config.codes else None,
         }
         return Workshop(autoencoder, **tools) if any(tools.values()) else autoencoder
 
@@ -181,12 +184,12 @@ class AutoencoderRecipe(Recipe):
         return loss
 
     def quantised(self, network: nn.Module, raw: Tensor, seeds: Tensor, part: float) -> Tensor:
-        """The quantiser's loss, (B,). In training mode unused codes are moved as well, as a batch norm counts along."""
+        """The quantiser's loss, (B,). In training mode the codebook moves as well, as a batch norm's statistics do."""
         quantiser = self.kept(network).quantiser
         index = quantiser.nearest(raw)
         loss = quantiser.loss(raw, index)
-        if network.training and part < self.revive_until:
-            network.revival(quantiser, raw, index, seeds[:1])
+        if network.training:
+            network.upkeep(quantiser, raw, index, seeds[:1], part < self.revive_until)
         return loss
 
     def finish(self, network: nn.Module, bank: Bank) -> None:

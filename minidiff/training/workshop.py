@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from minidiff.nets.autoencoder import Autoencoder
 from minidiff.nets.discriminator import Discriminator, adaptive_weight, displeasure, hinge
 from minidiff.nets.probe import Probe
-from minidiff.nets.quantiser import Revival
+from minidiff.nets.quantiser import Upkeep
 
 
 class Workshop(nn.Module):
@@ -20,10 +20,10 @@ class Workshop(nn.Module):
         autoencoder: Autoencoder,
         probe: Probe | None = None,
         discriminator: Discriminator | None = None,
-        revival: Revival | None = None,
+        upkeep: Upkeep | None = None,
     ):
         super().__init__()
-        self.autoencoder, self.probe, self.discriminator, self.revival = autoencoder, probe, discriminator, revival
+        self.autoencoder, self.probe, self.discriminator, self.upkeep = autoencoder, probe, discriminator, upkeep
 
 
 def adversary(workshop: Workshop, pictures: Tensor, images: Tensor, loss: Tensor, weight: float) -> Tensor:
