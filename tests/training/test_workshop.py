@@ -31,6 +31,7 @@ def judged(autoencoder_recipe):
 
 @pytest.fixture
 def rows():
+    torch.manual_seed(0)
     return {"images": to_bytes(torch.rand(4, 3, 16, 16) * 2 - 1)}
 
 
