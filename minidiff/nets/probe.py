@@ -69,6 +69,20 @@ class Probe(nn.Module):
         self._check(images)
         return self.penultimate(self.trunk(images))
 
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The feature maps after each residual block, fine to coarse, (B, widths[l], H / (patch 2^l), W / (patch 2^l)).
+
+        Pictures of any size whose sides the coarsest map divides: nothing is flattened yet.
+        """
+        maps = []
+        for layer in self.trunk:
+            if isinstance(layer, nn.SiLU):
+                break
+            images = layer(images)
+            if isinstance(layer, _Residual):
+                maps.append(images)
+        return maps
+
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(standardised numbers (B, total), class name -> logits (B, n))."""
         return self.heads(self.features(images))

@@ -58,7 +58,7 @@ def train(
     identity = recipe.fields() | recipe.sources()
     tensors, state = load(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else ({}, {})
     if state:
-        check_same(identity, state["recipe"], out)
+        check_same(identity, recipe.completed(state["recipe"]), out)
         if state["step"] == recipe.steps and (out / MODEL).exists():
             return  # finished before
 

@@ -138,6 +138,7 @@ ALL = (
         lr=2e-3,
         restart=8_000,
         restart_lr=6e-4,
+        coarse_until=0.68,
     ),
     critters_denoiser("cat", 101, 7_000),
     critters_denoiser("dog", 102, 8_000),

@@ -61,10 +61,10 @@ class Run:
         return self.accelerator.reduce(loss.detach(), "mean").item()
 
     def finish(self) -> dict[str, Tensor]:
-        """The finished network's tensors: averaged weights, and what is measured with them on the data."""
+        """The tensors of what is kept: averaged weights, and what is measured with them on the data."""
         self.ema.copy_to(self.network)
         self.recipe.finish(self.network, self.bank)
-        return self.network.state_dict()
+        return self.recipe.kept(self.network).state_dict()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a later process needs to go on."""
