@@ -96,19 +96,26 @@ def study_pictures(seed: int) -> dict[str, partial]:
     }
 
 
-def study_autoencoder(f: int, channels: int, seed: int) -> AutoencoderRecipe:
-    """The same widths, pictures and steps whatever f and channels are. The full resolution alone counts."""
+def study_autoencoder(f: int, channels: int, seed: int, codes: int = 0) -> AutoencoderRecipe:
+    """KL-regularised, or quantised to `codes` vectors. The same widths, pictures and steps whatever f and channels are."""
+    bottleneck = "vq" if codes else "kl"
     return AutoencoderRecipe(
-        name=f"study-kl-f{f}-c{channels}",
+        name=f"study-{bottleneck}-f{f}-c{channels}",
         config=AutoencoderConfig(
-            latent_channels=channels, patch=f // 2, encoder=(32, 64), decoder=(16, 32, 64), depth=1
+            latent_channels=channels,
+            patch=f // 2,
+            encoder=(32, 64),
+            decoder=(16, 32, 64),
+            depth=1,
+            bottleneck=bottleneck,
+            codes=codes,
         ),
         **study_pictures(seed),
         seed=seed,
-        steps=4_000,
+        steps=2_500,
         batch=32,
         lr=2e-3,
-        coarse_until=0.0,
+        coarse_until=0.0,  # the full resolution alone counts
     )
 
 
@@ -217,12 +224,17 @@ ALL = (
         batch=64,
         lr=1e-3,
     ),
-    study_autoencoder(4, 3, seed=300),
-    study_autoencoder(8, 4, seed=301),
-    study_autoencoder(8, 8, seed=302),
-    study_autoencoder(8, 16, seed=303),
-    study_autoencoder(16, 8, seed=304),
-    study_autoencoder(16, 16, seed=305),
+    study_autoencoder(2, 2, seed=300),
+    study_autoencoder(4, 3, seed=301),
+    study_autoencoder(8, 4, seed=302),
+    study_autoencoder(8, 8, seed=303),
+    study_autoencoder(8, 16, seed=304),
+    study_autoencoder(16, 8, seed=305),
+    study_autoencoder(16, 16, seed=306),
+    study_autoencoder(2, 2, seed=310, codes=256),
+    study_autoencoder(4, 3, seed=311, codes=512),
+    study_autoencoder(8, 4, seed=312, codes=1024),
+    study_autoencoder(16, 8, seed=313, codes=1024),
     study_denoiser("study-pixels", None, seed=320, steps=2_500),
     study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),
 )

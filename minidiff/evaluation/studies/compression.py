@@ -34,12 +34,17 @@ from minidiff.schedule import step_grid
 HELD_OUT = 2
 SIZE = 32
 AUTOENCODERS = {  # and the side of their pictures
+    "study-kl-f2-c2": SIZE,
     "study-kl-f4-c3": SIZE,
     "study-kl-f8-c4": SIZE,
     "study-kl-f8-c8": SIZE,
     "study-kl-f8-c16": SIZE,
     "study-kl-f16-c8": SIZE,
     "study-kl-f16-c16": SIZE,
+    "study-vq-f2-c2": SIZE,
+    "study-vq-f4-c3": SIZE,
+    "study-vq-f8-c4": SIZE,
+    "study-vq-f16-c8": SIZE,
     "critters-autoencoder": 64,
 }
 DENOISERS = ("study-pixels", "study-latents")
