@@ -35,11 +35,11 @@ class Segmenter(nn.Module):
             attention=(False,) * (len(config.widths) - 1) + (True,),
             time=32,
         )
-        self.net = UNet(net)
+        self.unet = UNet(net)
 
     def forward(self, images: Tensor) -> Tensor:
         places = F.pixel_unshuffle(images, self.config.patch)
-        scores = self.net(places, torch.zeros(len(images), device=images.device))  # there is no time: always 0
+        scores = self.unet(places, torch.zeros(len(images), device=images.device))  # there is no time: always 0
         return F.pixel_shuffle(scores, self.config.patch)
 
     @torch.no_grad()

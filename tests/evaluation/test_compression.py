@@ -98,7 +98,7 @@ def test_every_model_of_the_study_has_a_recipe():
         recipe = RECIPES[name]
         assert recipe.held_out().shape == (3, size, size)
         if name.startswith("study-"):
-            assert name == f"study-kl-f{recipe.config.factor}-c{recipe.config.latent_channels}"
+            assert name == f"study-{recipe.config.bottleneck}-f{recipe.config.factor}-c{recipe.config.latent_channels}"
     pixels, latents = (RECIPES[name] for name in compression.DENOISERS)
     assert pixels.config == latents.config and pixels.autoencoder is None
     assert RECIPES[latents.autoencoder].config.latent_channels == latents.config.in_channels

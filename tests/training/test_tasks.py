@@ -30,7 +30,7 @@ def test_the_autoencoder_pays_for_distortion_and_for_nats(autoencoder_recipe):
     assert torch.allclose(paid - free, 0.5 * nats / (3 * 16 * 16), atol=1e-5)
 
 
-def test_items_of_even_seed_also_pay_for_their_latents_at_half_the_resolution(autoencoder_recipe):
+def test_every_second_item_also_pays_for_its_latents_at_half_the_resolution(autoencoder_recipe):
     network, rows = autoencoder_recipe.network(), {"images": to_bytes(torch.rand(4, 3, 16, 16) * 2 - 1)}
     recipe = dataclasses.replace(autoencoder_recipe, coarse_until=0.68)
     recipes = [dataclasses.replace(recipe, coarse_weight=weight) for weight in (0.0, 1.0, 3.0)]
