@@ -143,7 +143,7 @@ def outcomes(probe: Probe, images: Tensor, todo: Edits) -> tuple[Tensor, Tensor]
     answers = read_all(probe, images)
     hits = agreement(read_attributes(answers), todo.after)
     hits.pop("all")
-    rows = range(len(images))
+    rows = range(len(todo))
     success = torch.stack([hits[todo.changed[i]][i] for i in rows])
     words = torch.stack(
         [torch.stack([hit[i] for name, hit in hits.items() if name != todo.changed[i]]).all() for i in rows]

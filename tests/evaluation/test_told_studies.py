@@ -1,0 +1,107 @@
+"""The studies of models that are told things, from end to end on untrained ones."""
+
+import pytest
+import torch
+
+from minidiff.conditioning import MAP_CHANNELS
+from minidiff.data.edits import edits
+from minidiff.data.factors import BACKGROUNDS
+from minidiff.data.renderer import PARTS
+from minidiff.data.tokens import Tokenizer
+from minidiff.denoiser import Denoiser
+from minidiff.evaluation import results
+from minidiff.evaluation.probes import critters_targets
+from minidiff.evaluation.studies import conditioning, editing, reproduce
+from minidiff.generators import LatentDiffusion
+from minidiff.nets.clip import ClipConfig, new_clip
+from minidiff.nets.segmenter import Segmenter, SegmenterConfig
+from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.schedule import linear
+
+
+@pytest.fixture
+def load(tiny_load):
+    vision = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
+    text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
+    clip = new_clip(ClipConfig(16, vision, text)).eval().requires_grad_(False)
+
+    def of_name(name):
+        if name == "critters-segmenter":
+            return Segmenter(SegmenterConfig(parts=len(PARTS), widths=(32, 32))).eval()
+        if name not in ("critters-text", "critters-maps"):
+            return tiny_load(name)
+        torch.manual_seed(3)
+        maps = {"maps": MAP_CHANNELS, "map_features": 4, "map_factor": 4} if name == "critters-maps" else {}
+        config = UNetConfig(in_channels=4, channels=(32,), attention=(True,), time=16, context=32, classes=3, **maps)
+        net = UNet(config).eval().requires_grad_(False)
+        torch.nn.init.normal_(net.last.weight, std=0.1)
+        autoencoder = tiny_load("critters-autoencoder")
+        return LatentDiffusion(autoencoder, Denoiser(net, linear()), (3, 32, 32), steps=4, text=lambda: clip)
+
+    return of_name
+
+
+def test_captions(load, tmp_path):
+    settings = {"n": 6, "tuning": 3, "steps": 2, "scales": (1.0, 2.0), "etas": (1.0,), "load": load}
+    found = results.read("captions", reproduce("captions", quick=True, out=tmp_path, **settings).parent)
+    assert found["text/eta 1/scale 2/all"].n == 6 and found["text/tuning/eta 1/scale 1/all"].n == 3
+    best = found["text/best/scale"].value
+    assert best in (1, 2) and found["text/best/clip"].value == found[f"text/eta 1/scale {best:g}/clip"].value
+    assert found["text/truth/frechet"].value == pytest.approx(0, abs=1e-3)
+    assert "| true pictures |" in results.markdown_table(found.rows, found.tables["words"])
+    assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".svg", ".png"}
+
+
+def test_editing(load, tmp_path):
+    settings = {
+        "n": 1, "tuning": 1, "steps": 4, "strengths": (0.5,), "scales": (1.0, 2.0), "etas": (0.5,),
+        "kinds": ("species", "accessory added"), "load": load,
+    }  # fmt: skip
+    found = results.read("editing", reproduce("editing", quick=True, out=tmp_path, **settings).parent)
+    for method in editing.METHODS:
+        assert found[f"editing/best/{method}/success"].n == 2
+        assert found[f"editing/best/{method}/species/kept"].n == 1
+        scale = found[f"editing/best/{method}/scale"].value
+        way_in, way_out = (0 if method == "sdedit" else 2), 2 * (1 if scale == 1 else 2)
+        side_by_side = 2 if method == "control" else 1
+        assert found[f"editing/best/{method}/calls"].value == way_in + way_out * side_by_side
+    assert found["editing/best/truth/success"].n == 2
+    text = results.markdown_table(found.rows, found.tables["best"])
+    assert "| CycleDiffusion, attention control |" in text and "| edit-friendly |" in text
+
+
+def test_an_edit_is_marked_by_what_changed_and_by_all_that_should_not(monkeypatch):
+    todo = edits(2, seed=3, kinds=("species", "background"), size=16)
+    answers = {"truth": critters_targets(todo.factors), "images": critters_targets(todo.factors)}
+    truth = answers["truth"]
+    for i, name in enumerate(todo.changed):
+        if name == "species":
+            truth["species"][i] = ("cat", "dog", "wild").index(todo.after[i]["species"])
+        else:
+            truth["background"][i] = torch.tensor(BACKGROUNDS[todo.after[i]["background"]])
+    monkeypatch.setattr(editing, "read_all", lambda probe, which: answers[which])
+    success, kept = editing.outcomes(None, "truth", todo)
+    assert success.all() and kept.all()
+    success, kept = editing.outcomes(None, "images", todo)
+    assert not success.any() and kept.all()
+    truth["tilt"] = truth["tilt"] + torch.tensor([0.0, 0.5, 0.0, 0.0])
+    truth["glasses"][2] = 1 - truth["glasses"][2]
+    success, kept = editing.outcomes(None, "truth", todo)
+    assert success.all() and kept.tolist() == [True, False, False, True]
+
+
+def test_conditioning(load, tmp_path):
+    settings = {"n": 4, "steps": 2, "load": load}
+    found = results.read("conditioning", reproduce("conditioning", quick=True, out=tmp_path, **settings).parent)
+    assert found["inpainting/known/pasted"].value == 0 < found["inpainting/known/drawn"].value
+    assert found["truth/psnr"].value is None and found["truth/sharpness"].value == pytest.approx(1)
+    assert found["bicubic/sharpness"].value < 0.9 and found["bicubic/psnr"].value > 15
+    assert found["super-resolution/iou"].value >= 0 and found["layout and caption/all_right"].n == 4
+    assert (tmp_path / "conditioning-examples.png").exists()
+
+
+def test_sharpness_is_the_size_of_the_steps_between_neighbours():
+    flat, steep = torch.zeros(1, 1, 4, 4), torch.arange(4.0).expand(1, 1, 4, 4)
+    assert conditioning.gradients(flat).item() == 0
+    torch.testing.assert_close(conditioning.gradients(2 * steep), 2 * conditioning.gradients(steep))
+    assert conditioning.gradients(steep).item() == pytest.approx(1)
