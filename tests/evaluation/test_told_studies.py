@@ -31,7 +31,7 @@ def load(tiny_load):
         if name not in ("critters-text", "critters-maps"):
             return tiny_load(name)
         torch.manual_seed(3)
-        maps = {"maps": MAP_CHANNELS, "map_features": 4, "map_factor": 4} if name == "critters-maps" else {}
+        maps = {"maps": MAP_CHANNELS, "map_features": 4} if name == "critters-maps" else {}
         config = UNetConfig(in_channels=4, channels=(32,), attention=(True,), time=16, context=32, classes=3, **maps)
         net = UNet(config).eval().requires_grad_(False)
         torch.nn.init.normal_(net.last.weight, std=0.1)
@@ -72,7 +72,8 @@ def test_editing(load, tmp_path):
 
 def test_an_edit_is_marked_by_what_changed_and_by_all_that_should_not(monkeypatch):
     todo = edits(2, seed=3, kinds=("species", "background"), size=16)
-    answers = {"truth": critters_targets(todo.factors), "images": critters_targets(todo.factors)}
+    read = {name: value.clone() for name, value in critters_targets(todo.factors).items()}
+    answers = {"truth": read, "images": critters_targets(todo.factors)}
     truth = answers["truth"]
     for i, name in enumerate(todo.changed):
         if name == "species":
