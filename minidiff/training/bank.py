@@ -40,6 +40,14 @@ def picture_bank(pictures, watch: Watch = unwatched, chunk: int = 500) -> Tensor
     return bank
 
 
+def layout_bank(factors, size: int, watch: Watch = unwatched, chunk: int = 250) -> Tensor:
+    """Which part each pixel of each picture shows: uint8 (N, size, size)."""
+    from minidiff.data.renderer import semantic_map
+
+    starts = watch(range(0, len(factors), chunk), "layouts")
+    return torch.cat([semantic_map(factors[start : start + chunk], size).byte() for start in starts])
+
+
 @torch.no_grad()
 def latent_bank(autoencoder, images: Tensor, watch: Watch = unwatched, chunk: int = 250) -> Bank:
     """The posteriors of uint8 pictures (N, C, H, W) in unit-std latents: "mean" and "std", each (N, c, h, w)."""

@@ -11,7 +11,7 @@ from minidiff.evaluation.clip_scores import clip_score, retrieval
 from minidiff.nets.clip import Clip, import_open_clip, new_clip
 from minidiff.nets.probe import augment
 from minidiff.training.bank import Bank, Watch, picture_bank, to_images, unwatched
-from minidiff.training.tasks import Recipe
+from minidiff.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

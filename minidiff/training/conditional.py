@@ -16,11 +16,9 @@ from minidiff.conditioning import MAPS, one_hot, with_ones
 from minidiff.data.degradations import blur, random_masks, random_sigmas, shrink
 from minidiff.data.pictures import Pictures
 from minidiff.denoiser import Denoiser
-from minidiff.nets.probe import augment
-from minidiff.nets.segmenter import Segmenter, mean_iou
 from minidiff.seeds import uniform
-from minidiff.training.bank import Bank, Watch, picture_bank, to_images, unwatched
-from minidiff.training.tasks import DenoiserRecipe, Recipe
+from minidiff.training.bank import Bank, Watch, layout_bank, picture_bank, to_images, unwatched
+from minidiff.training.denoisers import DenoiserRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,41 +100,7 @@ class ConditionalRecipe(DenoiserRecipe):
         return network.net.map_encoder(stack) * any_map.view(-1, 1, 1, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SegmenterRecipe(Recipe):
-    """Reading semantic maps from Critters, blurred and noisy ones too, as the probe learns to."""
-
-    kind = "segmenter"
-
-    def network(self) -> Segmenter:
-        return Segmenter(self.config)
-
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        pictures = self.pictures()
-        layout = layout_bank(pictures.factors(slice(len(pictures))), pictures.size, watch)
-        return {"images": picture_bank(pictures, watch), "layout": layout}
-
-    def loss(self, network: Segmenter, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
-        return network.loss(augment(to_images(rows["images"]), seeds), rows["layout"])
-
-    def figures(self, network: Segmenter) -> dict[str, float]:
-        from minidiff.data.renderer import PARTS, semantic_map
-
-        pictures = self.held_out()
-        truth = semantic_map(pictures.factors(slice(len(pictures))), pictures.size)
-        mean, each = mean_iou(network.read(pictures[:]), truth, len(PARTS))
-        return {"held_out_iou": mean} | {f"held_out_iou_{name}": value for name, value in zip(PARTS, each)}
-
-
 @cache
 def tower(name: str) -> Any:
     """The frozen CLIP that reads captions."""
     return zoo.load(name)
-
-
-def layout_bank(factors, size: int, watch: Watch = unwatched, chunk: int = 250) -> Tensor:
-    """Which part each pixel of each picture shows: uint8 (N, size, size)."""
-    from minidiff.data.renderer import semantic_map
-
-    starts = watch(range(0, len(factors), chunk), "layouts")
-    return torch.cat([semantic_map(factors[start : start + chunk], size).byte() for start in starts])

@@ -12,8 +12,8 @@ from minidiff import zoo
 from minidiff.files import write_whole
 from minidiff.training.checkpoint import load
 from minidiff.training.loop import MODEL
+from minidiff.training.recipe import Recipe
 from minidiff.training.recipes import recipe
-from minidiff.training.tasks import Recipe
 
 
 def export(run_dir: str | Path, folder: str | Path | None = None, chosen: Recipe | None = None) -> Path:

@@ -17,8 +17,8 @@ from minidiff.machine import machine
 from minidiff.training import metrics
 from minidiff.training.bank import Watch, unwatched
 from minidiff.training.checkpoint import load, save
+from minidiff.training.recipe import Recipe
 from minidiff.training.run import Run
-from minidiff.training.tasks import Recipe
 
 CHECKPOINT, METRICS, MODEL = "checkpoint.safetensors", "metrics.jsonl", "model.safetensors"
 

@@ -13,9 +13,12 @@ from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import small_config
 from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
+from minidiff.training.autoencoders import AutoencoderRecipe
 from minidiff.training.clip import ClipRecipe
-from minidiff.training.conditional import ConditionalRecipe, SegmenterRecipe
-from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe, Recipe
+from minidiff.training.conditional import ConditionalRecipe
+from minidiff.training.denoisers import DenoiserRecipe
+from minidiff.training.judges import ProbeRecipe, SegmenterRecipe
+from minidiff.training.recipe import Recipe
 
 
 def critters(species: str, seed: int, length: int, size: int = 64):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from minidiff.training.bank import Bank, Watch, batch_seeds, draw, unwatched
 from minidiff.training.checkpoint import flatten_optimizer, restore_optimizer
 from minidiff.training.ema import EMA
-from minidiff.training.tasks import Recipe
+from minidiff.training.recipe import Recipe
 
 
 class Objective(nn.Module):

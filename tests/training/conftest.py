@@ -11,8 +11,10 @@ from minidiff.evaluation.probes import critters_config
 from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import ClipConfig
 from minidiff.nets.unet import UNetConfig
+from minidiff.training.autoencoders import AutoencoderRecipe
 from minidiff.training.clip import ClipRecipe
-from minidiff.training.tasks import AutoencoderRecipe, DenoiserRecipe, ProbeRecipe
+from minidiff.training.denoisers import DenoiserRecipe
+from minidiff.training.judges import ProbeRecipe
 
 COMMON = {
     "pictures": partial(Critters, species="all", length=48, size=16, seed=7),

@@ -14,8 +14,9 @@ from minidiff.data.renderer import PARTS
 from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
 from minidiff.training.bank import to_images
-from minidiff.training.conditional import ConditionalRecipe, SegmenterRecipe, tower
+from minidiff.training.conditional import ConditionalRecipe, tower
 from minidiff.training.export import export
+from minidiff.training.judges import SegmenterRecipe
 from minidiff.training.loop import train
 
 COMMON = {

@@ -69,7 +69,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, autoencoder_recipe
         from minidiff.data.critters import Critters
         from minidiff.nets.autoencoder import AutoencoderConfig
         from minidiff.training import train
-        from minidiff.training.tasks import AutoencoderRecipe
+        from minidiff.training.autoencoders import AutoencoderRecipe
 
         config = AutoencoderConfig(latent_channels=4, patch=2, encoder=(8, 16), decoder=(8, 8, 16), depth=1)
         recipe = AutoencoderRecipe(

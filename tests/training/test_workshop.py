@@ -8,11 +8,11 @@ import torch
 from minidiff import zoo
 from minidiff.nets.discriminator import adaptive_weight, displeasure, hinge
 from minidiff.nets.perceptual import perceptual
+from minidiff.training.autoencoders import distortion
 from minidiff.training.bank import latent_bank, to_bytes, to_images
 from minidiff.training.checkpoint import load
 from minidiff.training.export import export
 from minidiff.training.loop import CHECKPOINT, MODEL, check_same, train
-from minidiff.training.tasks import distortion
 from minidiff.training.workshop import Workshop
 
 SEEDS = torch.arange(4)

@@ -8,9 +8,9 @@ from minidiff import zoo
 from minidiff.nets.autoencoder import kl
 from minidiff.seeds import normal
 from minidiff.training.bank import to_bytes, to_images
+from minidiff.training.denoisers import DenoiserRecipe
 from minidiff.training.export import export
 from minidiff.training.loop import train
-from minidiff.training.tasks import DenoiserRecipe
 
 
 def test_the_losses_of_an_item_do_not_depend_on_its_batch(autoencoder_recipe, probe_recipe):

@@ -1,0 +1,60 @@
+"""Training the judges: a probe that reads factors from pictures, a segmenter that reads maps."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minidiff.data.renderer import PARTS, semantic_map
+from minidiff.evaluation.probes import probe_report, targets_of
+from minidiff.nets.probe import Probe, augment
+from minidiff.nets.segmenter import Segmenter, mean_iou
+from minidiff.training.bank import Bank, Watch, layout_bank, picture_bank, to_images, unwatched
+from minidiff.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecipe(Recipe):
+    """Reading factors from pictures, blurred and noisy ones too (see `minidiff.nets.probe.augment`)."""
+
+    kind = "probe"
+
+    def network(self) -> Probe:
+        return Probe(self.config)
+
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        pictures = self.pictures()
+        return {"images": picture_bank(pictures, watch)} | targets_of(pictures, torch.arange(len(pictures)))
+
+    def prepare(self, network: Probe, bank: Bank) -> None:
+        network.fit_scale(bank)
+
+    def loss(self, network: Probe, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
+        return network.loss(augment(to_images(rows["images"]), seeds), rows)
+
+    def figures(self, network: Probe) -> dict[str, float]:
+        return probe_report(network, self.held_out())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterRecipe(Recipe):
+    """Reading semantic maps from Critters, blurred and noisy ones too, as the probe learns to."""
+
+    kind = "segmenter"
+
+    def network(self) -> Segmenter:
+        return Segmenter(self.config)
+
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        pictures = self.pictures()
+        layout = layout_bank(pictures.factors(slice(len(pictures))), pictures.size, watch)
+        return {"images": picture_bank(pictures, watch), "layout": layout}
+
+    def loss(self, network: Segmenter, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
+        return network.loss(augment(to_images(rows["images"]), seeds), rows["layout"])
+
+    def figures(self, network: Segmenter) -> dict[str, float]:
+        pictures = self.held_out()
+        truth = semantic_map(pictures.factors(slice(len(pictures))), pictures.size)
+        mean, each = mean_iou(network.read(pictures[:]), truth, len(PARTS))
+        return {"held_out_iou": mean} | {f"held_out_iou_{name}": value for name, value in zip(PARTS, each)}

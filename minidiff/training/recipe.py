@@ -1,0 +1,112 @@
+"""What the training loop wants to know: a recipe is one frozen dataclass instance, and it decides a trained model.
+
+The loop knows nothing about kinds of models: it asks a recipe for a network, a bank of data and a loss per item.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from minidiff.training.bank import Bank, Watch, unwatched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """Everything that decides a trained model. `pictures` and `held_out` are functions that open sets of pictures."""
+
+    name: str
+    config: Any
+    pictures: partial
+    held_out: partial
+    seed: int
+    steps: int
+    batch: int
+    lr: float  # the highest; reached after `warmup` steps, then a cosine down to 1 % of it
+    warmup: int = 200
+    restart: int = 0  # at this step the average takes the network's place and the lr rises once more (0: never) ...
+    restart_lr: float = 0.0  # ... to this
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    decay: float = 0.999  # of the average of the weights
+    clip: float = 1.0  # longest gradient
+    log_every: int = 50
+    checkpoint_every: int = 250
+    licence: str = "CC BY 4.0"
+    kind: ClassVar[str]
+
+    def __post_init__(self):
+        for field in ("steps", "batch", "log_every", "checkpoint_every"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}: expected at least 1, got {getattr(self, field)}")
+        if not 0 <= self.restart < self.steps:
+            raise ValueError(f"restart: expected a step from 1 to {self.steps - 1}, or 0 for never, got {self.restart}")
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A new network. Its random start is the caller's business."""
+
+    @abstractmethod
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        """The training data, one row per picture."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
+        """Loss per item (B,) when `part` in [0, 1) of the training is over; all its randomness is from `seeds` (B,)."""
+
+    @abstractmethod
+    def figures(self, network: nn.Module) -> dict[str, float]:
+        """What the finished network is worth on held-out pictures, for the manifest."""
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """What the loss needs around the network that the zoo keeps."""
+        return network
+
+    def kept(self, network: nn.Module) -> nn.Module:
+        """The part of a training network that is written when the training is over."""
+        return network
+
+    def sources(self) -> dict[str, str]:
+        """Hashes of the zoo's models that this one is trained on. Raises ValueError when they are not there yet."""
+        return {}
+
+    def prepare(self, network: nn.Module, bank: Bank) -> None:  # noqa: B027  most have nothing to measure
+        """What the network must measure on the data before training."""
+
+    def finish(self, network: nn.Module, bank: Bank) -> None:  # noqa: B027
+        """What the network must measure on the data after training."""
+
+    def fields(self) -> dict[str, Any]:
+        """The recipe as JSON-able data: a function becomes its name and arguments."""
+        return {"kind": self.kind} | {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def completed(self, recorded: dict[str, Any]) -> dict[str, Any]:
+        """The `fields` of a recipe as some version wrote them down; a field that came later has its default.
+
+        So the default of a new field is whatever leaves older recipes as they were.
+        """
+        return defaults(self) | recorded | {"config": defaults(self.config) | recorded["config"]}
+
+
+def defaults(instance: Any) -> dict[str, Any]:
+    """The default of each field of a dataclass that has one, as JSON-able data."""
+    made = {f.name: f.default_factory() for f in dataclasses.fields(instance) if f.default_factory is not MISSING}
+    given = {f.name: f.default for f in dataclasses.fields(instance) if f.default is not MISSING}
+    return plain(made | given)
+
+
+def plain(value: Any) -> Any:
+    """Data that JSON can hold, readable by people."""
+    if isinstance(value, partial):
+        positional = {"arguments": plain(value.args)} if value.args else {}
+        return {"function": value.func.__name__} | positional | plain(value.keywords)
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value.__name__ if callable(value) else value
