@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from minidiff import zoo
-from minidiff.data.captions import captions
+from minidiff.data.captions import short_captions
 from minidiff.data.tokens import Tokenizer
 from minidiff.nets.clip import Clip
 from minidiff.training.bank import batch_seeds, draw
@@ -59,7 +59,7 @@ def test_the_bank_holds_the_captions_of_its_pictures(clip_recipe):
     rows = draw(bank, batch_seeds(1, 0, 8))
     assert rows["tokens"].shape == (8, 20) and bank["images"].shape == (48, 3, 16, 16)
     decoded = [Tokenizer().decode(row) for row in bank["tokens"]]
-    assert decoded == captions(pictures.factors(slice(0, 48)))
+    assert decoded == short_captions(pictures.factors(slice(0, 48)), torch.arange(48))
 
 
 def test_from_training_to_the_zoo_and_back(clip_recipe, tmp_path, monkeypatch):
