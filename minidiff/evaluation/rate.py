@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minidiff.denoiser import Denoiser
 from minidiff.evaluation.intervals import Estimate, mean
@@ -153,20 +153,6 @@ def rmse(error: Tensor) -> Estimate:
 def eight_bit(images: Tensor) -> Tensor:
     """Pictures in [-1, 1] rounded to the 256 values that files and screens have, k / 127.5 - 1."""
     return ((images.clamp(-1, 1) + 1) * BYTE).round() / BYTE - 1
-
-
-@torch.no_grad()
-def bits_per_pixel(autoencoder: nn.Module, images: Tensor) -> Tensor:
-    """What the latents of images (B, C, H, W) cost, in bits per pixel (B,).
-
-    With codes it is log2(codes) a position. With a KL it is that KL, the price of a sample of the posterior for someone
-    who expects N(0, I) (Hinton & van Camp, "Keeping neural networks simple", COLT 1993, section 4.1: bits back).
-    """
-    pixels = images.shape[2] * images.shape[3]
-    if getattr(autoencoder.config, "bottleneck", "kl") == "vq":
-        _, height, width = autoencoder.latent_shape(images.shape)
-        return torch.full((len(images),), height * width * math.log2(autoencoder.config.codes) / pixels)
-    return kl(*autoencoder.posterior(images)) / (math.log(2) * pixels)
 
 
 def check(schedule: Schedule, x0: Tensor, grid: Grid, decoder: str) -> None:

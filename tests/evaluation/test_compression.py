@@ -1,7 +1,6 @@
 """The study of compression from end to end on untrained stand-ins, and its parts against what is known."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,22 +24,14 @@ SMALL = {"n": 10, "curve": 2, "levels": 6, "samples": 8, "steps": 2, "timed": 2}
 NAMES = ("study-kl-f8-c4", "study-vq-f4-c3", "critters-autoencoder")
 
 
-class Codes(Autoencoder):
-    """An autoencoder that says it has a codebook."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        facts = {"bottleneck": "vq", "codes": 256, "factor": config.factor, "latent_channels": config.latent_channels}
-        self.config = SimpleNamespace(image_channels=3, **facts)
-
-
 def small_load(name):
     torch.manual_seed(len(name))
     if name == "critters-probe":
         return Probe(critters_config(32)).eval()
     patch, channels = (2, 3) if "f4" in name or name == "study-latents" else (4, 4)
-    config = AutoencoderConfig(latent_channels=channels, patch=patch, encoder=(8, 8), decoder=(8, 8, 8), depth=1)
-    autoencoder = (Codes if "vq" in name else Autoencoder)(config).eval()
+    widths = {"encoder": (8, 8), "decoder": (8, 8, 8), "depth": 1}
+    codebook = {"bottleneck": "vq", "codes": 256} if "vq" in name else {}
+    autoencoder = Autoencoder(AutoencoderConfig(latent_channels=channels, patch=patch, **widths, **codebook)).eval()
     if name not in compression.DENOISERS:
         return autoencoder
     net = UNet(UNetConfig(in_channels=3, channels=(8, 8), attention=(False, False), time=8))

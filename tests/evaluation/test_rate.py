@@ -1,16 +1,14 @@
 """The terms of the ELBO against Gaussian data, where every one of them is known, and against sums done by hand."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from minidiff.denoiser import Denoiser, Prediction
 from minidiff.evaluation import rate
-from minidiff.evaluation.rate import bits_per_pixel, levels, rate_distortion
+from minidiff.evaluation.rate import levels, rate_distortion
 from minidiff.ideal import IdealDenoiser
-from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.samplers import DDPM, posterior_std
 from minidiff.schedule import Schedule, Step, linear, step_grid
@@ -157,23 +155,6 @@ def test_guesses_can_be_kept_within_the_range_of_pictures():
     assert level.error.item() == 0
     (level,) = levels(Constant(0.5, guess=40.0), x0)
     assert level.error.item() == 39**2
-
-
-def test_bits_per_pixel_of_a_kl_and_of_codes():
-    network = Autoencoder(AutoencoderConfig(latent_channels=2, patch=2, encoder=(8, 8), decoder=(8, 8, 8), depth=1))
-    last = network.encoder[-1]
-    torch.nn.init.zeros_(last.weight)
-    last.bias.data = torch.tensor([1.0, 2.0, 0.0, 0.0])  # means 1 and 2, variances 1: KL (1 + 4) / 2 nats a position
-    bits = bits_per_pixel(network, torch.zeros(3, 3, 8, 16))
-    assert bits.tolist() == pytest.approx([2.5 / math.log(2) / 16] * 3)
-
-    class Codes(torch.nn.Module):
-        config = SimpleNamespace(bottleneck="vq", codes=1024)
-
-        def latent_shape(self, shape):
-            return 3, shape[-2] // 4, shape[-1] // 4
-
-    assert bits_per_pixel(Codes(), torch.zeros(3, 3, 8, 16)).tolist() == [10 / 16] * 3
 
 
 @pytest.mark.parametrize(

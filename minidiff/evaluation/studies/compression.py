@@ -19,7 +19,7 @@ from minidiff.evaluation import results
 from minidiff.evaluation.intervals import Estimate, mean
 from minidiff.evaluation.metrics import in_batches, psnr, ssim
 from minidiff.evaluation.probes import read_all
-from minidiff.evaluation.rate import Curve, bits_per_pixel, eight_bit, rate_distortion, rmse
+from minidiff.evaluation.rate import Curve, eight_bit, rate_distortion, rmse
 from minidiff.evaluation.results import Row, Table
 from minidiff.evaluation.studies.compare import as_rows
 from minidiff.evaluation.studies.compression_chart import Dot, describe, draw
@@ -145,9 +145,9 @@ def features(probe: Probe, images: Tensor) -> Tensor:
 
 def autoencoder_marks(autoencoder: nn.Module, images: Tensor, again: Tensor, probe: Probe) -> Marks:
     """A line of the table: f, channels, codes where there are any; what is lost, and the bits it takes."""
-    config, channels = autoencoder.config, images.shape[1]
-    bits = torch.cat([bits_per_pixel(autoencoder, part) for part in images.split(250)])
-    codes = {"codes": exactly(config.codes, "codes")} if getattr(config, "bottleneck", "kl") == "vq" else {}
+    config, (_, channels, height, width) = autoencoder.config, images.shape
+    bits = torch.cat([autoencoder.bits(part) for part in images.split(250)]).detach() / (height * width)  # per pixel
+    codes = {"codes": exactly(config.codes, "codes")} if config.bottleneck == "vq" else {}
     return (
         {"f": exactly(config.factor), "channels": exactly(config.latent_channels)}
         | codes
