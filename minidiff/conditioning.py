@@ -87,7 +87,7 @@ def condition(
     """
     maps = {name: value for name, value in maps.items() if value is not None}
     config, tokens = net.config, []
-    if text is not None and encoder is None:
+    if text is not None and not (encoder and config.context):
         raise ValueError("text: this model was not trained with captions")
     if label is not None:
         tokens.append(label_token(net, label))

@@ -109,8 +109,8 @@ class Candidate:
 class Search:
     """Many edits of a picture at other strengths, scales and seeds, ranked by directional CLIP.
 
-    Nothing is done before `run`; `calls` says what it will cost, in network calls for one picture. The winner of a search is
-    chosen by its score, so its score says nothing about the method: report that of an unselected edit beside it.
+    Nothing is done before `run`; `calls` says what it will cost, in network calls for one picture. A winner is chosen by
+    its score, so its score says little about the method: `scores` gives that of an edit taken at random beside it.
     """
 
     model: LatentDiffusion
@@ -149,3 +149,9 @@ class Search:
             scores = directional_score(self.clip, images, results.clamp(-1, 1), source, target).tolist()
             found += [Candidate(*each) for each in zip(results, repeat(strength), repeat(scale), seeds, scores)]
         return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def scores(found: Sequence[Candidate]) -> dict[str, float]:
+    """Directional CLIP of the best candidate, and of one taken at random: the mean of all."""
+    values = [candidate.score for candidate in found]
+    return {"selected": max(values), "unselected": sum(values) / len(values)}

@@ -1,13 +1,20 @@
 """Models as small as they come, untrained: enough to run every line of a study in seconds."""
 
+from functools import cache, partial
+
 import pytest
 import torch
 
+from minidiff.conditioning import MAP_CHANNELS
+from minidiff.data.renderer import PARTS
+from minidiff.data.tokens import Tokenizer
 from minidiff.denoiser import Denoiser
 from minidiff.evaluation.probes import critters_config, fashion_config
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.nets.clip import ClipConfig, new_clip
 from minidiff.nets.probe import Probe
+from minidiff.nets.segmenter import Segmenter, SegmenterConfig
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.schedule import linear
 
@@ -17,6 +24,12 @@ def tiny(name: str, size: int = 32):
     torch.manual_seed(len(name))
     world, kind = name.split("-")
     channels = 3 if world == "critters" else 1
+    if kind == "segmenter":
+        return Segmenter(SegmenterConfig(parts=len(PARTS), widths=(32, 32))).eval()
+    if kind == "clip":
+        vision = {"image_size": size, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
+        text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
+        return new_clip(ClipConfig(16, vision, text)).eval().requires_grad_(False)
     if kind == "probe":
         return Probe(critters_config(size) if world == "critters" else fashion_config(size)).eval()
     autoencoder = Autoencoder(
@@ -24,10 +37,15 @@ def tiny(name: str, size: int = 32):
     )
     if kind == "autoencoder":
         return autoencoder.eval()
-    net = UNet(UNetConfig(in_channels=4, channels=(8, 32), attention=(False, True), time=16))
+    told = {"context": 32, "classes": 3} if kind in ("text", "maps") else {}
+    told |= {"maps": MAP_CHANNELS, "map_features": 4} if kind == "maps" else {}
+    net = UNet(UNetConfig(in_channels=4, channels=(8, 32), attention=(False, True), time=16, **told))
     for parameter in net.last.parameters():  # a new network starts at zero, and all would look alike
         torch.nn.init.normal_(parameter, std=0.1)
-    return LatentDiffusion(autoencoder.eval(), Denoiser(net, linear()).eval(), (channels, size, size), steps=4)
+    denoiser, shape = Denoiser(net, linear()).eval().requires_grad_(False), (channels, size, size)
+    return LatentDiffusion(
+        autoencoder.eval(), denoiser, shape, steps=4, text=cache(partial(tiny, f"{world}-clip", size))
+    )
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from minidiff.data.folder import ImageFolder
 from minidiff.doctor import checks, healthy
 from minidiff.worlds import held_out, read_images, truth
 
-COMMANDS = ("tour", "train", "sample", "translate", "reproduce", "lab", "doctor", "data")
+COMMANDS = ("tour", "train", "sample", "translate", "edit", "reproduce", "lab", "doctor", "data")
 
 
 @pytest.fixture
@@ -91,6 +91,40 @@ def test_translate_real_shoes(minidiff_says):
         "translate", "--from", "fashion-sneaker", "--to", "fashion-boot", "-n", 2, "--steps", 3
     )
     assert code == 0 and out.endswith("from the top: fashion-sneaker, cyclediffusion\n")  # the real world has no truth
+
+
+@pytest.fixture
+def told(monkeypatch, tiny_load):
+    monkeypatch.setattr(cli, "_diffusion", lambda name, device: tiny_load(name, 64))
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--control", "refine"), ("--method", "sdedit"), ("--trajectory", "independent")]
+)
+def test_edit_by_words(minidiff_says, told, tmp_path, options):
+    code, out, err = minidiff_says("edit", "-n", 2, "--steps", 4, "--target", "a sad dog on a red background", *options)
+    assert (code, out) == (0, "Wrote edit.png, from the top: source, edit\n"), err
+    assert size_of(tmp_path / "edit.png")[0] > 2 * 64
+
+
+def test_edit_own_pictures_needs_to_know_what_is_in_them(minidiff_says, told, tmp_path):
+    minidiff_says("data", "critters", "--out", "mine", "-n", 1, "--species", "cat")
+    code, _, err = minidiff_says("edit", "mine/cat/000000.png", "--target", "a dog")
+    assert code == 2 and "--source: say what is in the picture" in err
+    code, _, err = minidiff_says("edit", "mine", "--source", "a catt", "--target", "a dog")
+    assert code == 2 and "no word 'catt' in the grammar; did you mean 'cat'" in err
+    code, _, _ = minidiff_says("edit", "mine", "--source", "a cat", "--target", "a dog", "--steps", 4, "-o", "dog.png")
+    assert code == 0 and (tmp_path / "dog.png").exists()
+
+
+def test_sample_to_a_caption(minidiff_says, told, tmp_path):
+    words = ("--text", "a smiling cat wearing glasses", "--scale", 2, "--negative", "a sad cat")
+    code, _, err = minidiff_says("sample", "critters-text", "-n", 2, "--steps", 2, *words)
+    assert code == 0 and (tmp_path / "sample.png").exists(), err
+    code, _, _ = minidiff_says("sample", "critters-text", "-n", 2, "--steps", 2, "-o", "nothing.png")
+    assert code == 0
+    code, _, err = minidiff_says("sample", "critters-cat", "-n", 2, "--steps", 2, "--text", "a cat")
+    assert code == 2 and "text: this model was not trained with captions" in err
 
 
 def test_critters_as_files_are_the_critters(minidiff_says, tmp_path):

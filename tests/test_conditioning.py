@@ -132,6 +132,8 @@ def test_a_network_is_not_told_what_it_never_learned():
     plain = UNet(UNetConfig(in_channels=2, channels=(32,), attention=(True,)))
     with pytest.raises(ValueError, match="text: this model was not trained with captions"):
         condition(plain, None, text="a cat")
+    with pytest.raises(ValueError, match="text: this model was not trained with captions"):
+        condition(plain, Letters(), text="a cat")  # somebody else's encoder does not help
     with pytest.raises(ValueError, match="label: this model was not trained with class labels"):
         condition(plain, None, label=1)
     with pytest.raises(ValueError, match="blurred: this model takes no pictures as a condition"):

@@ -6,6 +6,7 @@ import torch
 from minidiff.attention_control import Control, LockStep, align, copy_source
 from minidiff.denoiser import Denoiser
 from minidiff.edit import Search, align_captions, edit
+from minidiff.edit import scores as scores_of
 from minidiff.generators import Identity, LatentDiffusion
 from minidiff.nets.blocks import CrossAttention, SelfAttention, watching
 from minidiff.nets.unet import UNet, UNetConfig
@@ -160,6 +161,8 @@ def test_a_search_says_its_cost_first_and_where_each_candidate_comes_from(model,
     handle.remove()
     assert sum(calls) == search.calls and asked[0] == ("a cat", "a dog")
     assert len(found) == 8 and [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+    mean = sum(c.score for c in found) / 8
+    assert scores_of(found) == pytest.approx({"selected": found[0].score, "unselected": mean})
     for c in found[::3]:
         again = edit(model, images(1).clamp(-1, 1), "a cat", "a dog", strength=c.strength, scale=c.scale, seeds=c.seed)
         torch.testing.assert_close(again[0], c.image, rtol=0, atol=1e-10)

@@ -3,46 +3,15 @@
 import pytest
 import torch
 
-from minidiff.conditioning import MAP_CHANNELS
 from minidiff.data.edits import edits
 from minidiff.data.factors import BACKGROUNDS
-from minidiff.data.renderer import PARTS
-from minidiff.data.tokens import Tokenizer
-from minidiff.denoiser import Denoiser
 from minidiff.evaluation import results
 from minidiff.evaluation.probes import critters_targets
 from minidiff.evaluation.studies import conditioning, editing, reproduce
-from minidiff.generators import LatentDiffusion
-from minidiff.nets.clip import ClipConfig, new_clip
-from minidiff.nets.segmenter import Segmenter, SegmenterConfig
-from minidiff.nets.unet import UNet, UNetConfig
-from minidiff.schedule import linear
 
 
-@pytest.fixture
-def load(tiny_load):
-    vision = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
-    text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
-    clip = new_clip(ClipConfig(16, vision, text)).eval().requires_grad_(False)
-
-    def of_name(name):
-        if name == "critters-segmenter":
-            return Segmenter(SegmenterConfig(parts=len(PARTS), widths=(32, 32))).eval()
-        if name not in ("critters-text", "critters-maps"):
-            return tiny_load(name)
-        torch.manual_seed(3)
-        maps = {"maps": MAP_CHANNELS, "map_features": 4} if name == "critters-maps" else {}
-        config = UNetConfig(in_channels=4, channels=(32,), attention=(True,), time=16, context=32, classes=3, **maps)
-        net = UNet(config).eval().requires_grad_(False)
-        torch.nn.init.normal_(net.last.weight, std=0.1)
-        autoencoder = tiny_load("critters-autoencoder")
-        return LatentDiffusion(autoencoder, Denoiser(net, linear()), (3, 32, 32), steps=4, text=lambda: clip)
-
-    return of_name
-
-
-def test_captions(load, tmp_path):
-    settings = {"n": 6, "tuning": 3, "steps": 2, "scales": (1.0, 2.0), "etas": (1.0,), "load": load}
+def test_captions(tiny_load, tmp_path):
+    settings = {"n": 6, "tuning": 3, "steps": 2, "scales": (1.0, 2.0), "etas": (1.0,), "load": tiny_load}
     found = results.read("captions", reproduce("captions", quick=True, out=tmp_path, **settings).parent)
     assert found["text/eta 1/scale 2/all"].n == 6 and found["text/tuning/eta 1/scale 1/all"].n == 3
     best = found["text/best/scale"].value
@@ -52,10 +21,10 @@ def test_captions(load, tmp_path):
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".svg", ".png"}
 
 
-def test_editing(load, tmp_path):
+def test_editing(tiny_load, tmp_path):
     settings = {
         "n": 1, "tuning": 1, "steps": 4, "strengths": (0.5,), "scales": (1.0, 2.0), "etas": (0.5,),
-        "kinds": ("species", "accessory added"), "load": load,
+        "kinds": ("species", "accessory added"), "load": tiny_load,
     }  # fmt: skip
     found = results.read("editing", reproduce("editing", quick=True, out=tmp_path, **settings).parent)
     for method in editing.METHODS:
@@ -91,8 +60,8 @@ def test_an_edit_is_marked_by_what_changed_and_by_all_that_should_not(monkeypatc
     assert success.all() and kept.tolist() == [True, False, False, True]
 
 
-def test_conditioning(load, tmp_path):
-    settings = {"n": 4, "steps": 2, "load": load}
+def test_conditioning(tiny_load, tmp_path):
+    settings = {"n": 4, "steps": 2, "load": tiny_load}
     found = results.read("conditioning", reproduce("conditioning", quick=True, out=tmp_path, **settings).parent)
     assert found["inpainting/known/pasted"].value == 0 < found["inpainting/known/drawn"].value
     assert found["truth/psnr"].value is None and found["truth/sharpness"].value == pytest.approx(1)
