@@ -4,7 +4,7 @@ These are latent diffusion's two routes (Rombach et al., CVPR 2022, section 3.3)
 a network trained with things left out now and then can be guided (see `minidiff.classifier_free`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,27 +75,28 @@ class TextEncoder(Protocol):
 
 def condition(
     net: UNet,
-    encoder: TextEncoder | None,
+    encoder: Callable[[], TextEncoder] | None,
     text: str | Sequence[str] | None = None,
     label: int | Sequence[int] | Tensor | None = None,
     **maps: Any,
 ) -> Condition:
     """What was given, as the network's condition: `text` and `label` become tokens, `maps` (see `stack_maps`) features.
 
-    With neither text nor label a network that attends to tokens gets those of the empty caption.
+    `encoder` fetches the reader of captions, only when there are any to read. With neither text nor label a network that
+    attends to tokens gets those of the empty caption.
     Raises ValueError for what this network was not made for, or when the parts differ in their number of items.
     """
     maps = {name: value for name, value in maps.items() if value is not None}
     config, tokens = net.config, []
     if text is not None and not (encoder and config.context):
         raise ValueError("text: this model was not trained with captions")
+    if maps and not config.maps:
+        raise ValueError(f"{', '.join(maps)}: this model takes no pictures as a condition")
     if label is not None:
         tokens.append(label_token(net, label))
     if config.context and (text is not None or label is None):
         text = [""] if text is None else [text] if isinstance(text, str) else list(text)
-        tokens.append(tuple(part.to(net.first.weight.device) for part in encoder.text_tokens(text)))
-    if maps and not config.maps:
-        raise ValueError(f"{', '.join(maps)}: this model takes no pictures as a condition")
+        tokens.append(tuple(part.to(net.first.weight.device) for part in encoder().text_tokens(text)))
 
     features = None
     if maps:

@@ -171,10 +171,12 @@ class LatentDiffusion:
         denoiser = self.denoiser.denoiser if isinstance(self.denoiser, Guided) else self.denoiser
         if not isinstance(denoiser, Denoiser):
             raise ValueError(f"given: a {type(denoiser).__name__} takes no condition")
-        encoder = self.text() if self.text else None
-        what = condition(denoiser.net, encoder, text, label, **maps)
+        what = condition(denoiser.net, self.text, text, label, **maps)
+        if what.features is not None and what.features.shape[2:] != self.latent_shape[1:]:
+            side = what.features.shape[-1] * denoiser.net.config.map_factor
+            raise ValueError(f"maps: expected pictures of side {self.image_shape[-1]}, got {side}")
         plain = not torch.is_tensor(scale) and scale == 1
-        null = None if plain else condition(denoiser.net, encoder, negative if denoiser.net.config.context else None)
+        null = None if plain else condition(denoiser.net, self.text, negative if denoiser.net.config.context else None)
         return self.replace(denoiser=Guided(denoiser, what, null, scale, interval))
 
     @property

@@ -58,12 +58,12 @@ def test_everything_that_is_given_has_a_say_and_nothing_else(net):
         "low_res": dict(low_res=picture(size=4)),
         "layout and text": dict(text="dog", layout=torch.ones(2, 16, 16, dtype=torch.long)),
     }
-    nothing = net(x, t, **condition(net, Letters()).repeat(2).parts())
-    answers = [net(x, t, **condition(net, Letters(), **what).repeat(2).parts()) for what in given.values()]
+    nothing = net(x, t, **condition(net, Letters).repeat(2).parts())
+    answers = [net(x, t, **condition(net, Letters, **what).repeat(2).parts()) for what in given.values()]
     for k, answer in enumerate(answers):
         assert all(not torch.allclose(answer, other) for other in [nothing, *answers[:k]])
     absent = Condition(
-        *vars(condition(net, Letters(), text=["cat", "dog"])).values(),
+        *vars(condition(net, Letters, text=["cat", "dog"])).values(),
     )
     zeros = Condition(absent.tokens, absent.mask, torch.zeros(2, 5, 4, 4))
     torch.testing.assert_close(net(x, t, **absent.parts()), net(x, t, **zeros.parts()))
@@ -92,8 +92,8 @@ def test_masked_tokens_get_no_gradient(net):
 @torch.no_grad()
 def test_two_conditions_in_one_batch_answer_as_they_do_apart(net):
     x, t = torch.randn(2, 2, 4, 4), torch.tensor([3, 700])
-    long = condition(net, Letters(), text="bird", label=1, blurred=picture(1)).repeat(2)
-    short = condition(net, Letters(), label=2).repeat(2)
+    long = condition(net, Letters, text="bird", label=1, blurred=picture(1)).repeat(2)
+    short = condition(net, Letters, label=2).repeat(2)
     together = net(x.repeat(2, 1, 1, 1), t.repeat(2), **join(long, short).parts())
     torch.testing.assert_close(together[:2], net(x, t, **long.parts()), rtol=0, atol=1e-5)
     torch.testing.assert_close(together[2:], net(x, t, **short.parts()), rtol=0, atol=1e-5)
@@ -125,7 +125,7 @@ def test_rows_and_repeats():
 )
 def test_what_makes_no_sense_is_refused(net, what, message):
     with pytest.raises(ValueError, match=message):
-        condition(net, Letters(), **what)
+        condition(net, Letters, **what)
 
 
 def test_a_network_is_not_told_what_it_never_learned():
@@ -133,7 +133,7 @@ def test_a_network_is_not_told_what_it_never_learned():
     with pytest.raises(ValueError, match="text: this model was not trained with captions"):
         condition(plain, None, text="a cat")
     with pytest.raises(ValueError, match="text: this model was not trained with captions"):
-        condition(plain, Letters(), text="a cat")  # somebody else's encoder does not help
+        condition(plain, Letters, text="a cat")  # somebody else's encoder does not help
     with pytest.raises(ValueError, match="label: this model was not trained with class labels"):
         condition(plain, None, label=1)
     with pytest.raises(ValueError, match="blurred: this model takes no pictures as a condition"):

@@ -157,3 +157,22 @@ def test_range_has_a_tolerance_and_can_be_waived():
     check_images(torch.full((1, *SHAPE), 5.0), SHAPE, bound=None)
     with pytest.raises(ValueError, match="finite"):
         check_images(NAN, SHAPE, bound=None)
+
+
+def test_told_models_draw_one_picture_for_each_condition(tiny_load):
+    model = tiny_load("critters-maps").replace(steps=2)
+    layout = torch.zeros(3, 32, 32, dtype=torch.long)
+    drawn = model.given(text=["a cat", "a dog", "a wild"], layout=layout, scale=2.0).sample(seeds=5)
+    assert drawn.shape == (3, 3, 32, 32)
+    parts = model.given(text=["a cat", "a dog", "a wild"], layout=layout, scale=2.0).sample(seeds=5, batch=2)
+    torch.testing.assert_close(parts, drawn, rtol=0, atol=1e-5)
+    alone = model.given(text="a dog", layout=layout[:1], scale=2.0).sample(1, seeds=6)
+    torch.testing.assert_close(alone, drawn[1:2], rtol=0, atol=1e-5)
+    assert (drawn[0] - drawn[1]).abs().max() > 1e-3
+    assert model.given(label=1).sample(4).shape[0] == 4  # one condition serves all
+    with pytest.raises(ValueError, match="condition: expected one for all, or one for each of 2 items, got 3"):
+        model.given(label=[0, 1, 2]).sample(2)
+    with pytest.raises(ValueError, match="maps: expected pictures of side 32, got 64"):
+        model.given(layout=torch.zeros(1, 64, 64, dtype=torch.long))
+    with pytest.raises(ValueError, match="layout: this model takes no pictures as a condition"):
+        tiny_load("critters-text").given(layout=layout)

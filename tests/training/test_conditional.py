@@ -112,7 +112,7 @@ def test_training_and_sampling_tell_the_network_the_same(recipe, partners):
             given["layout"] = rows["layout"][i : i + 1].long()
         if told["known"][i]:
             given["known"] = (to_images(rows["images"][i : i + 1]), random_masks(seeds[i : i + 1], 1, 16))
-        alone = network.net(x[i : i + 1], t[i : i + 1], **condition(network.net, clip, **given).parts())
+        alone = network.net(x[i : i + 1], t[i : i + 1], **condition(network.net, lambda: clip, **given).parts())
         torch.testing.assert_close(alone, in_training[i : i + 1], rtol=0, atol=2e-4)
         checked.add(tuple(given))
     assert checked == {("text",), ("label",), ("text", "layout"), ("known",), ()}
