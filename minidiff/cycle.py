@@ -50,7 +50,7 @@ def translate(
     parts = list(chunks(len(images), batch))
     seeds = as_seeds(seeds, len(images), images.device)
 
-    calls = len(target.grid) * (1 if method == "sdedit" else 2) + (len(refiner.grid) if refiner else 0)
+    calls = target.calls * (1 if method == "sdedit" else 2) + (refiner.calls if refiner else 0)
     done = []
     with progress(method, calls * len(images), source.denoiser, target.denoiser):
         for i in parts:
@@ -108,7 +108,9 @@ def check_pair(source: LatentDiffusion, target: LatentDiffusion) -> None:
         "noise schedule": (source.denoiser.schedule, target.denoiser.schedule),
         "steps": (source.steps, target.steps),
         "strength": (source.strength, target.strength),
+        "spacing": (source.spacing, target.spacing),
         "eta": (source.eta, target.eta),
+        "sampler": (source.sampler, target.sampler),
     }
     for name, (ours, theirs) in same.items():
         if ours != theirs:
