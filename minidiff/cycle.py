@@ -7,7 +7,7 @@ DDIB: Su et al., "Dual diffusion implicit bridges" (2023).
 import torch
 from torch import Tensor
 
-from minidiff.encoder import start_state
+from minidiff.encoder import check_first_order_ode, start_state
 from minidiff.generators import LatentDiffusion, check_images, chunks, progress
 from minidiff.samplers import random_code
 from minidiff.seeds import Seeds, as_seeds
@@ -97,6 +97,8 @@ def _with_settings(
     source, target = source.replace(**given), target.replace(**given)
     if method == "cyclediffusion" and 0 in (source.eta, target.eta):
         raise ValueError("eta: cyclediffusion needs eta > 0, got 0; method 'ddib' is its counterpart at eta = 0")
+    if method == "ddib":
+        check_first_order_ode(source.sampler)
     check_pair(source, target)
     return source, target
 

@@ -62,13 +62,8 @@ def ddim_invert(
     (B, C, H, W).
     """
     _check(x0)
-    if not isinstance(sampler, Schedule) and sampler.eta != 0:
-        raise ValueError(f"eta: ddim_invert runs the ODE of eta = 0, got {sampler.eta}; use dpm_encode for eta > 0")
-    if not isinstance(sampler, Schedule) and type(sampler).look is not OneLook.look:
-        raise ValueError(
-            f"sampler: ddim_invert undoes first-order steps, not {type(sampler).__name__}'s; "
-            "encode with DDIM or Euler at eta = 0, with a sampler of eta > 0, or exactly with minidiff.inversions"
-        )
+    if not isinstance(sampler, Schedule):
+        check_first_order_ode(sampler)
     if fixed_point_iters < 0:
         raise ValueError(f"fixed_point_iters: expected 0 or more, got {fixed_point_iters}")
     schedule = sampler if isinstance(sampler, Schedule) else sampler.schedule
@@ -79,6 +74,17 @@ def ddim_invert(
             x_t = ode_step(schedule, x, denoiser(x_t, step.t).eps, step)
         x = x_t
     return x[:, None]
+
+
+def check_first_order_ode(sampler: Sampler) -> None:
+    """Raise ValueError, naming what to use instead, for a sampler that `ddim_invert` cannot run backwards."""
+    if sampler.eta != 0:
+        raise ValueError(f"eta: ddim_invert runs the ODE of eta = 0, got {sampler.eta}; use dpm_encode for eta > 0")
+    if type(sampler).look is not OneLook.look:
+        raise ValueError(
+            f"sampler: ddim_invert undoes first-order steps, not those of {type(sampler).__name__}; "
+            "use DDIM or Euler at eta = 0, a sampler with eta > 0, or the exact pairs of minidiff.inversions"
+        )
 
 
 def start_state(schedule: Schedule, grid: Grid, x0: Tensor, seeds: Tensor, stream: str = "path") -> Tensor:
