@@ -9,7 +9,7 @@ from minidiff.denoiser import to_prediction
 from minidiff.ideal import IdealDenoiser
 from minidiff.samplers import DDIM, DDPM, count_blocks, decode_code, random_code, sampling
 from minidiff.schedule import SPACINGS, Step, cosine, linear, step_grid, straight
-from minidiff.solvers import SAMPLERS, DPMSolver2M, Euler, Heun, as_sampler
+from minidiff.solvers import SAMPLERS, DPMSolver2M, Euler, Heun, UniPC, as_sampler
 
 SCHEDULE = linear()
 MEAN, STD = 0.5, 0.3
@@ -68,6 +68,35 @@ def dpm_loop(sigmas, x, noises, eta):
     return x
 
 
+def unipc_loop(sigmas, x, noises, eta):
+    """UniPC-2 with B(h) = e^h - 1, x0 form: the corrector's weights from its linear system (Zhao et al., algorithm 5)."""
+    lam = [-math.log(sigma) if sigma else math.inf for sigma in sigmas]
+    start, seen = x, []  # where the last step started; x0 at every level
+    for k, (a, b) in enumerate(zip(sigmas, sigmas[1:])):
+        seen.append(guess(x, a))
+        if k:
+            h = lam[k] - lam[k - 1]
+            base = a / sigmas[k - 1] * start - math.expm1(-h) * seen[k - 1]
+            if k == 1:
+                change = (seen[1] - seen[0]) / 2
+            else:
+                r = (lam[k - 2] - lam[k - 1]) / h
+                phi2 = math.expm1(-h) / -h - 1
+                phi3 = phi2 / -h - 1 / 2
+                system = torch.tensor([[1, 1], [r, 1]], dtype=torch.float64)
+                weights = torch.linalg.solve(
+                    system, torch.tensor([phi2, 2 * phi3], dtype=torch.float64) / math.expm1(-h)
+                )
+                change = weights[0] * (seen[k - 2] - seen[k - 1]) / r + weights[1] * (seen[k] - seen[k - 1])
+            x = base - math.expm1(-h) * change
+        start, h = x, lam[k + 1] - lam[k]
+        x = b / a * start - math.expm1(-h) * seen[k]
+        if k and b:
+            r = (lam[k - 1] - lam[k]) / h
+            x = x - math.expm1(-h) * 0.5 * (seen[k - 1] - seen[k]) / r
+    return x
+
+
 LOOPS = {
     "ddim": euler_loop,
     "ddpm": euler_loop,
@@ -77,6 +106,7 @@ LOOPS = {
     "flow_heun": flow_heun_loop,
     "dpm++2m": dpm_loop,
     "dpm++2m_sde": dpm_loop,
+    "unipc": unipc_loop,
 }
 
 
@@ -95,7 +125,7 @@ def test_gaussian_chain(name, spacing, steps):
     start, *noises = units.T
     noises = noises or [0.0] * len(grid)
     expected = LOOPS[name](sigmas, start / math.sqrt(SCHEDULE.abar_at(grid[0].t)), noises, sampler.eta)
-    torch.testing.assert_close(x0, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(x0, expected, rtol=0, atol=1e-12)
 
 
 def moments(sampler, steps, spacing="karras"):
@@ -171,10 +201,11 @@ def ode_error(sampler, grid):
         ("heun", 0.0, 1.9, 2.2),
         ("flow_heun", 0.0, 1.9, 2.2),
         ("dpm++2m", 0.0, 1.9, 2.2),
+        ("unipc", 0.0, 2.9, 3.2),
     ],
 )
 def test_order_of_convergence(name, eta, low, high):
-    """From sigma 157 to 0.01 in N Karras steps: the slope of log error over log N. 2M gets there from N = 20 on."""
+    """From sigma 157 to 0.01 in N Karras steps: the slope of log error over log N. 2M and UniPC get there from N = 20 on."""
     sampler, counts = as_sampler(name, SCHEDULE, eta), torch.tensor([20.0, 40, 80, 160]).double()
     # the step from the smallest sigma to clean data is left out: its error does not fall with N
     errors = [ode_error(sampler, step_grid(SCHEDULE, int(n) + 1, spacing="karras")[:-1]) for n in counts]
@@ -215,7 +246,7 @@ def test_heun_looks_twice():
         return GAUSSIAN(x_t, t)
 
     grid = step_grid(1000, 3)
-    for name, calls in (("heun", 5), ("flow_heun", 5), ("dpm++2m", 3), ("ddim", 3)):
+    for name, calls in (("heun", 5), ("flow_heun", 5), ("dpm++2m", 3), ("unipc", 3), ("ddim", 3)):
         sampler = SAMPLERS[name](SCHEDULE)
         decode_code(spy, sampler, grid, random_code((1, 1, 1), grid, sampler))
         assert len(asked) == sampler.calls(grid) == calls
@@ -225,13 +256,13 @@ def test_heun_looks_twice():
     assert asked == [999, 666, 666, 332, 332]
 
 
-def test_two_trajectories_do_not_share_what_they_saw():
-    sampler, grid = DPMSolver2M(SCHEDULE), step_grid(1000, 6)
+@pytest.mark.parametrize("sampler", [DPMSolver2M(SCHEDULE), UniPC(SCHEDULE)], ids=repr)
+def test_two_trajectories_do_not_share_what_they_saw(sampler):
+    grid = step_grid(1000, 6)
     code = random_code((1, 1, 1), grid, sampler, count=2, dtype=torch.float64)
-    together = [list(sampling(GAUSSIAN, sampler, grid, code[i : i + 1])) for i in (0, 1)]
-    side_by_side = list(zip(*(sampling(GAUSSIAN, sampler, grid, code[i : i + 1]) for i in (0, 1)), strict=True))
-    for i in (0, 1):
-        assert torch.equal(together[i][-1].x, side_by_side[-1][i].x)
+    one_by_one = [decode_code(GAUSSIAN, sampler, grid, code[i : i + 1]) for i in (0, 1)]
+    *_, side_by_side = zip(*(sampling(GAUSSIAN, sampler, grid, code[i : i + 1]) for i in (0, 1)), strict=True)
+    assert all(torch.equal(x0, state.x) for x0, state in zip(one_by_one, side_by_side, strict=True))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -253,7 +284,8 @@ def test_as_sampler():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: as_sampler("unipc", SCHEDULE), r"sampler: expected one of ddim, ddpm, .*dpm\+\+2m_sde, got 'unipc'"),
+        (lambda: as_sampler("plms", SCHEDULE), r"sampler: expected one of ddim, ddpm, .*dpm\+\+2m_sde.*, got 'plms'"),
+        (lambda: as_sampler(None, SCHEDULE), "sampler: expected one of ddim, .* got None"),
         (lambda: as_sampler("heun", SCHEDULE, 0.1), "eta: Heun has eta = 0, got 0.1"),
         (lambda: as_sampler("ddpm", SCHEDULE, 0.5), "eta: DDPM has eta = 1, got 0.5"),
         (lambda: as_sampler("dpm++2m", SCHEDULE, 1.5), r"eta: expected a number in \[0, 1\], got 1.5"),

@@ -11,7 +11,7 @@ from torch import nn
 from minidiff.denoiser import Denoiser
 from minidiff.samplers import decode_code
 from minidiff.schedule import linear, step_grid, straight
-from minidiff.solvers import DPMSolver2M, Euler, Heun
+from minidiff.solvers import DPMSolver2M, Euler, Heun, UniPC
 
 diffusers = pytest.importorskip("diffusers")
 SCHEDULE = linear()
@@ -114,6 +114,20 @@ def test_dpm_solver_2m(spacing, steps, eta):
         theirs_x = theirs.step(eps, t, theirs_x, variance_noise=noise).prev_sample
     code = torch.stack([x, *noises[:-1], torch.zeros_like(x)], 1) if eta else x[:, None]
     ours = decode_code(DENOISER, DPMSolver2M(SCHEDULE, eta), grid, code)
+    torch.testing.assert_close(ours, theirs_x.double(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "karras"])
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_unipc(spacing, steps):
+    theirs = scheduler("UniPCMultistepScheduler", steps, spacing, final_sigmas_type="zero")  # solver_order 2, "bh2"
+    grid = step_grid(SCHEDULE, steps, spacing=spacing)
+    same_levels(theirs, grid)
+    assert theirs.timesteps.tolist() == [round(step.t) for step in grid]
+    x = theirs_x = tensors(1)[0]
+    for step, t in zip(grid, theirs.timesteps, strict=True):
+        theirs_x = theirs.step(DENOISER(theirs_x, step.t).eps, t, theirs_x).prev_sample
+    ours = decode_code(DENOISER, UniPC(SCHEDULE), grid, x[:, None])
     torch.testing.assert_close(ours, theirs_x.double(), rtol=0, atol=2e-5)
 
 
