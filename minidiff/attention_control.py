@@ -68,7 +68,7 @@ class LockStep(nn.Module):
     noise level at which the steps begin.
     """
 
-    def __init__(self, source: Guided, target: Guided, places: Tensor, control: Control, start: int) -> None:
+    def __init__(self, source: Guided, target: Guided, places: Tensor, control: Control, start: float) -> None:
         super().__init__()
         self.source, self.target, self.control = source, target, control
         self.places, self.start = places, start
@@ -77,7 +77,7 @@ class LockStep(nn.Module):
     def schedule(self) -> Schedule:
         return self.target.schedule
 
-    def forward(self, x_t: Tensor, t: int) -> Prediction:
+    def forward(self, x_t: Tensor, t: float) -> Prediction:
         """x_t (2 B, C, H, W) at noise level t -> Prediction of both halves."""
         count = len(x_t) // 2
         sides = (self.source, self.target)
@@ -91,7 +91,7 @@ class LockStep(nn.Module):
         return Prediction(*(guide(a, b, scale) for a, b in zip(given, null, strict=True)))
 
     @contextmanager
-    def control_at(self, t: int) -> Iterator[None]:
+    def control_at(self, t: float) -> Iterator[None]:
         """The exchanges that are on at noise level t."""
         done = 1 - (t + 1) / (self.start + 1)
         net = self.target.denoiser.net

@@ -49,17 +49,17 @@ class Guided(nn.Module):
     def schedule(self) -> Schedule:
         return self.denoiser.schedule
 
-    def forward(self, x_t: Tensor, t: int | Tensor) -> Prediction:
-        """x_t (B, C, H, W) at noise level t, an int or (B,) -> Prediction in the dtype of x_t."""
+    def forward(self, x_t: Tensor, t: float | Tensor) -> Prediction:
+        """x_t (B, C, H, W) at noise level t, a number or (B,) -> Prediction in the dtype of x_t."""
         given = self.given.repeat(len(x_t))
         scale = self.scale_at(t, x_t)
         if (scale == 1).all():
             return self.denoiser(x_t, t, **given.parts())
-        twice = t if isinstance(t, int) else t.repeat(2)
+        twice = t.repeat(2) if torch.is_tensor(t) else t
         both = self.denoiser(x_t.repeat(2, 1, 1, 1), twice, **join(given, self.null.repeat(len(x_t))).parts())
         return Prediction(*(guide(*part.chunk(2), scale) for part in both))
 
-    def scale_at(self, t: int | Tensor, x_t: Tensor) -> Tensor:
+    def scale_at(self, t: float | Tensor, x_t: Tensor) -> Tensor:
         """The scale of each item at its noise level, as (B, 1, 1, 1)."""
         low, high = self.interval
         part = torch.as_tensor(t, device=x_t.device).expand(len(x_t)) / (self.schedule.T - 1)

@@ -7,7 +7,7 @@ DDIB: Su et al., "Dual diffusion implicit bridges" (2023).
 import torch
 from torch import Tensor
 
-from minidiff.encoder import start_state
+from minidiff.encoder import check_first_order_ode, start_state
 from minidiff.generators import LatentDiffusion, check_images, chunks, progress
 from minidiff.samplers import random_code
 from minidiff.seeds import Seeds, as_seeds
@@ -50,7 +50,7 @@ def translate(
     parts = list(chunks(len(images), batch))
     seeds = as_seeds(seeds, len(images), images.device)
 
-    calls = len(target.grid) * (1 if method == "sdedit" else 2) + (len(refiner.grid) if refiner else 0)
+    calls = target.calls * (1 if method == "sdedit" else 2) + (refiner.calls if refiner else 0)
     done = []
     with progress(method, calls * len(images), source.denoiser, target.denoiser):
         for i in parts:
@@ -97,6 +97,8 @@ def _with_settings(
     source, target = source.replace(**given), target.replace(**given)
     if method == "cyclediffusion" and 0 in (source.eta, target.eta):
         raise ValueError("eta: cyclediffusion needs eta > 0, got 0; method 'ddib' is its counterpart at eta = 0")
+    if method == "ddib":
+        check_first_order_ode(source.sampler)
     check_pair(source, target)
     return source, target
 
@@ -108,7 +110,9 @@ def check_pair(source: LatentDiffusion, target: LatentDiffusion) -> None:
         "noise schedule": (source.denoiser.schedule, target.denoiser.schedule),
         "steps": (source.steps, target.steps),
         "strength": (source.strength, target.strength),
+        "spacing": (source.spacing, target.spacing),
         "eta": (source.eta, target.eta),
+        "sampler": (source.sampler, target.sampler),
     }
     for name, (ours, theirs) in same.items():
         if ours != theirs:

@@ -63,7 +63,7 @@ def edit(
     places = align_captions(model, source, target, control)
     seeds = as_seeds(seeds, len(images), images.device)
     done = []
-    with progress("edit", 3 * len(before.grid) * len(images), before.denoiser.denoiser):
+    with progress("edit", 3 * before.calls * len(images), before.denoiser.denoiser):
         for i in chunks(len(images), batch):
             code = before.rows(i).encode(images[i], seeds[i], trajectory)
             part = places if len(places) == 1 else places[i]
@@ -130,8 +130,7 @@ class Search:
         """Items that the network will see for one picture: the way in once, the way out once or, guided, twice."""
         model = self.model.replace(**{k: v for k, v in self.settings.items() if k in ("steps", "eta")})
         return sum(
-            len(model.replace(strength=strength).grid) * (2 if scale == 1 else 3)
-            for strength, scale, _ in self.candidates
+            model.replace(strength=strength).calls * (2 if scale == 1 else 3) for strength, scale, _ in self.candidates
         )
 
     def __str__(self) -> str:

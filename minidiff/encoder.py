@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minidiff.denoiser import Prediction
-from minidiff.samplers import DenoiserLike, Grid, Sampler, draw, solve
+from minidiff.samplers import DenoiserLike, Grid, OneLook, Sampler, draw, solve
 from minidiff.schedule import Schedule, Step
 from minidiff.seeds import Seeds, as_seeds, normal
 
@@ -23,6 +23,7 @@ def dpm_encode(
 
     A noisy path x_T, ..., x_1, x_0 is drawn for x0; each step is solved for the noise that makes the sampler take it.
     trajectory "posterior" draws x_s from q(x_s | x_t, x0), "independent" draws each x_s afresh from q(x_s | x0).
+    Nothing here asks which sampler it is: one that draws noise can be encoded the day it is written.
     Raises ValueError for a sampler with eta = 0, another trajectory, or x0 that is not floats (B, C, H, W).
     """
     _check(x0)
@@ -34,7 +35,7 @@ def dpm_encode(
         raise ValueError(f"trajectory: expected one of {', '.join(TRAJECTORIES)}, got {trajectory!r}")
     seeds = as_seeds(seeds, len(x0), x0.device)
     x = start_state(sampler.schedule, grid, x0, seeds)
-    code = [x]
+    code, seen = [x], None
     for k, step in enumerate(grid, 1):
         noise = normal(seeds, x0.shape[1:], f"path {k}", x0.dtype)
         if trajectory == "posterior":
@@ -42,7 +43,8 @@ def dpm_encode(
             x_s = mean + std * noise
         else:
             x_s = sampler.schedule.add_noise(x0, noise, step.s)
-        mean, std = sampler.transition(x, denoiser(x, step.t), step)
+        prediction, seen = sampler.look(denoiser, x, step, seen)
+        mean, std = sampler.transition(x, prediction, step)
         code.append(solve(mean, std, x_s))
         x = draw(mean, std, code[-1])  # not x_s: where the decoder will be, to the last bit
     return torch.stack(code, dim=1)
@@ -56,11 +58,12 @@ def ddim_invert(
 
     To undo a step exactly takes the noise that the denoiser sees at x_t, which is not known yet. The noise it sees at
     x_s stands in (Song et al., 2021, section 4.3); each fixed-point iteration looks again, at the last x_t found.
-    Raises ValueError for a sampler with eta > 0, a negative count, or x0 that is not floats (B, C, H, W).
+    Raises ValueError for a sampler with eta > 0 or of higher order, a negative count, or x0 that is not floats
+    (B, C, H, W).
     """
     _check(x0)
-    if not isinstance(sampler, Schedule) and sampler.eta != 0:
-        raise ValueError(f"eta: ddim_invert runs the ODE of eta = 0, got {sampler.eta}; use dpm_encode for eta > 0")
+    if not isinstance(sampler, Schedule):
+        check_first_order_ode(sampler)
     if fixed_point_iters < 0:
         raise ValueError(f"fixed_point_iters: expected 0 or more, got {fixed_point_iters}")
     schedule = sampler if isinstance(sampler, Schedule) else sampler.schedule
@@ -71,6 +74,17 @@ def ddim_invert(
             x_t = ode_step(schedule, x, denoiser(x_t, step.t).eps, step)
         x = x_t
     return x[:, None]
+
+
+def check_first_order_ode(sampler: Sampler) -> None:
+    """Raise ValueError, naming what to use instead, for a sampler that `ddim_invert` cannot run backwards."""
+    if sampler.eta != 0:
+        raise ValueError(f"eta: ddim_invert runs the ODE of eta = 0, got {sampler.eta}; use dpm_encode for eta > 0")
+    if type(sampler).look is not OneLook.look:
+        raise ValueError(
+            f"sampler: ddim_invert undoes first-order steps, not those of {type(sampler).__name__}; "
+            "use DDIM or Euler at eta = 0, a sampler with eta > 0, or the exact pairs of minidiff.inversions"
+        )
 
 
 def start_state(schedule: Schedule, grid: Grid, x0: Tensor, seeds: Tensor, stream: str = "path") -> Tensor:

@@ -19,9 +19,10 @@ from minidiff.conditioning import TextEncoder, condition
 from minidiff.denoiser import Denoiser, home_of
 from minidiff.encoder import ddim_invert, dpm_encode
 from minidiff.ideal import IdealDenoiser
-from minidiff.samplers import DDIM, Grid, count_blocks, decode_code, grad_of, random_code
+from minidiff.samplers import Grid, Sampler, count_blocks, decode_code, grad_of, random_code
 from minidiff.schedule import step_grid
 from minidiff.seeds import Seeds, as_seeds
+from minidiff.solvers import as_sampler
 
 Shape = tuple[int, int, int]
 
@@ -58,7 +59,9 @@ class Identity(nn.Module):
 class LatentDiffusion:
     """An autoencoder, a denoiser of its latents and the sampler's settings: a map from codes to images and back.
 
-    `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, eta in [0, 1] is DDIM's.
+    `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, `spacing` is one of schedule.SPACINGS.
+    `sampler` is a name in solvers.SAMPLERS, or a sampler; the attribute is the sampler itself. eta in [0, 1] is how much
+    noise a step draws, the sampler's own by default: 0.1 for "ddim", 0 for ODE solvers, 1 for SDE solvers.
     image_shape is (C, H, W). Raises ValueError for settings outside these ranges.
     """
 
@@ -66,20 +69,21 @@ class LatentDiffusion:
     denoiser: Denoiser | IdealDenoiser | Guided
     image_shape: Shape
     steps: int = 50
-    eta: float = 0.1
+    eta: float | None = None
     strength: float = 1.0
     text: Callable[[], TextEncoder] | None = None  # fetches the encoder of captions when one is first needed
+    sampler: Sampler | str = "ddim"
+    spacing: str = "trailing"
 
     def __post_init__(self) -> None:
-        self.sampler, self.grid  # noqa: B018  wrong settings are refused here, not at the first sample
-
-    @cached_property
-    def sampler(self) -> DDIM:
-        return DDIM(self.denoiser.schedule, self.eta)
+        sampler = as_sampler(self.sampler, self.denoiser.schedule, self.eta)
+        object.__setattr__(self, "sampler", sampler)  # frozen from here on
+        object.__setattr__(self, "eta", sampler.eta)
+        self.grid  # noqa: B018  wrong settings are refused here, not at the first sample
 
     @cached_property
     def grid(self) -> Grid:
-        return step_grid(self.denoiser.schedule.T, self.steps, self.strength)
+        return step_grid(self.denoiser.schedule, self.steps, self.strength, self.spacing)
 
     @property
     def latent_shape(self) -> Shape:
@@ -90,6 +94,11 @@ class LatentDiffusion:
     def code_shape(self) -> tuple[int, ...]:
         """(blocks, c, h, w): the start and one block a step; the start alone when eta = 0."""
         return (count_blocks(self.sampler, self.grid), *self.latent_shape)
+
+    @property
+    def calls(self) -> int:
+        """How often the denoiser is asked on the way from a code to an image."""
+        return self.sampler.calls(self.grid)
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +112,8 @@ class LatentDiffusion:
     def encode(self, images: Tensor, seeds: Seeds = 0, trajectory: str = "posterior") -> Tensor:
         """images (B, C, H, W) in [-1, 1] -> code (B, *code_shape). eta = 0 runs the ODE backwards and needs no seeds.
 
-        Item i depends on seed i alone. Raises ValueError for images of another shape, dtype or range.
+        Item i depends on seed i alone. Raises ValueError for images of another shape, dtype or range, and for ODE
+        solvers of second order, whose steps cannot be undone.
         """
         return self.encode_latents(self.to_latents(images), seeds, trajectory)
 
@@ -146,7 +156,7 @@ class LatentDiffusion:
             raise ValueError(f"count: expected at least 1, got {count}")
         self.check_count(count)
         seeds = as_seeds(seeds, count, self.device)
-        with progress("sample", count * len(self.grid), self.denoiser):
+        with progress("sample", count * self.calls, self.denoiser):
             return torch.cat(
                 [self.rows(i).decode(self.random_code(len(seeds[i]), seeds[i])) for i in chunks(count, batch)]
             )
@@ -196,7 +206,12 @@ class LatentDiffusion:
         return self.replace(denoiser=self.denoiser.rows(index)) if isinstance(self.denoiser, Guided) else self
 
     def replace(self, **settings: Any) -> Self:
-        """The same networks with other settings: model.replace(eta=0, strength=0.5)."""
+        """The same networks with other settings: model.replace(eta=0, strength=0.5), model.replace(sampler="heun").
+
+        A sampler brings its own eta unless one is given with it.
+        """
+        if "sampler" in settings:
+            settings = {"eta": None} | settings
         return dataclasses.replace(self, **settings)
 
     def to(self, device: torch.device | str) -> Self:

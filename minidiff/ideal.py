@@ -55,8 +55,8 @@ class IdealDenoiser(nn.Module):
         self.register_buffer("axes", axes)  # (K, D, D), columns; None for independent pixels
         self.register_buffer("weights", weights.to(mean) / weights.sum().to(mean))
 
-    def forward(self, x_t: Tensor, t: int | Tensor) -> Prediction:
-        """x_t (B, C, H, W) at noise level t, an int or (B,) -> E[x0 | x_t] and E[eps | x_t] in the dtype of x_t."""
+    def forward(self, x_t: Tensor, t: float | Tensor) -> Prediction:
+        """x_t (B, C, H, W) at noise level t, a number or (B,) -> E[x0 | x_t] and E[eps | x_t] in the dtype of x_t."""
         signal, noise = self.schedule.levels(t, x_t.double()[:, None].flatten(2))  # floats or (B, 1, 1)
         flat = x_t.to(self.mean.dtype).flatten(1)[:, None]  # (B, 1, D)
         away = self._into_axes(flat - signal * self.mean)  # (B, K, D)

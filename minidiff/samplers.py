@@ -1,5 +1,7 @@
 """A sampler step is a Gaussian: given x_t and what a denoiser sees in it, x_s ~ N(mean, std^2); one loop runs them all.
 
+Samplers differ in how well they look before they step (`look`) and in how much noise the step draws (`transition`).
+
 DDIM: Song, Meng & Ermon, "Denoising diffusion implicit models" (2021), eqs. 12 and 16; DDPM: Ho et al. (2020), eqs. 6
 and 7. With the noises held in a `code` sampling is a deterministic map: Wu & De la Torre, "A latent space of
 stochastic diffusion models" (2023), section 3.
@@ -9,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from minidiff.schedule import Schedule, Step
 from minidiff.seeds import Seeds, as_seeds, normal
 
 Grid = Sequence[Step]
-DenoiserLike = Callable[[Tensor, int], Prediction]
+DenoiserLike = Callable[[Tensor, float], Prediction]
 
 
 class Sampler(Protocol):
@@ -27,6 +29,12 @@ class Sampler(Protocol):
 
     schedule: Schedule
     eta: float
+
+    def look(self, denoiser: DenoiserLike, x_t: Tensor, step: Step, seen: Any = None) -> tuple[Prediction, Any]:
+        """What the transition is to believe of x_t, and what the next look wants to know (`seen`; None at first)."""
+
+    def calls(self, grid: Grid) -> int:
+        """How often the looks of a grid ask the denoiser."""
 
     def std(self, step: Step) -> float:
         """The standard deviation of x_s given x_t; 0 where the step lands on clean data."""
@@ -39,8 +47,18 @@ class Sampler(Protocol):
         """The sampler whose transition, fed the true x0 and eps, is q(x_s | x_t, x0)."""
 
 
+class OneLook:
+    """Ask the denoiser once a step and believe it: the look of every method of first order."""
+
+    def look(self, denoiser: DenoiserLike, x_t: Tensor, step: Step, seen: Any = None) -> tuple[Prediction, Any]:
+        return denoiser(x_t, step.t), None
+
+    def calls(self, grid: Grid) -> int:
+        return len(grid)
+
+
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(OneLook):
     """mean = sqrt(abar_s) x0 + sqrt(1 - abar_s - std^2) eps, std = eta times DDPM's (Song et al., eqs. 12 and 16).
 
     Raises ValueError for eta outside [0, 1]; 0 is the probability-flow ODE, 1 has DDPM's Gaussians.
@@ -67,7 +85,7 @@ class DDIM:
 
 
 @dataclass(frozen=True)
-class DDPM:
+class DDPM(OneLook):
     """The posterior mean of x_s, and its variance ("small") or the forward step's ("large") (Ho et al., section 3.2).
 
     Raises ValueError for another `variance`.
@@ -134,8 +152,9 @@ def sampling(denoiser: DenoiserLike, sampler: Sampler, grid: Grid, code: Tensor)
     if code.ndim != 5 or code.shape[1] != blocks or not code.is_floating_point():
         raise ValueError(f"code: expected floats (B, {blocks}, C, H, W), got {code.dtype} of shape {tuple(code.shape)}")
     x, *noises = code.unbind(1)
+    seen = None
     for index, (step, noise) in enumerate(zip(grid, noises or [None] * len(grid), strict=True)):
-        prediction = denoiser(x, step.t)
+        prediction, seen = sampler.look(denoiser, x, step, seen)
         mean, std = sampler.transition(x, prediction, step)
         x = mean if noise is None else draw(mean, std, noise)
         yield SampleStep(step, x, prediction, index, len(grid))

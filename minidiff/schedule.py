@@ -1,13 +1,15 @@
 """Noise schedules, as the signal power abar_t that is left at step t, and the grids of steps that samplers walk.
 
 Linear and abar: Ho et al., "Denoising diffusion probabilistic models" (2020), section 2 and eq. 4; cosine: Nichol &
-Dhariwal, "Improved DDPM" (2021), eq. 17; square-root linear: Rombach et al., "Latent diffusion" (2022), the code.
+Dhariwal, "Improved DDPM" (2021), eq. 17; square-root linear: Rombach et al., "Latent diffusion" (2022), the code;
+straight: Lipman et al., "Flow matching" (2023), and Liu et al., "Rectified flow" (2023); Karras et al., "EDM" (2022).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,15 +37,28 @@ class Schedule:
         """The number of noise levels; t = 0 is nearly clean and t = T - 1 nearly pure noise."""
         return len(self.abar)
 
-    def abar_at(self, t: int) -> float:
-        """abar_t as a Python float; t = -1 stands for clean data, where it is 1."""
-        if not -1 <= t < self.T:
-            raise ValueError(f"t: expected a whole number from -1 (clean data) to {self.T - 1}, got {t}")
-        return 1.0 if t == -1 else self.abar[t].item()
+    def abar_at(self, t: float) -> float:
+        """abar_t as a Python float; t = -1 stands for clean data, where it is 1.
 
-    def levels(self, t: int | Tensor, like: Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
-        """sqrt(abar_t) and sqrt(1 - abar_t): floats for an int t; for t (B,), tensors (B, 1, ...) to fit `like`."""
-        if isinstance(t, int):
+        Between whole levels log(abar / (1 - abar)), the log of the signal-to-noise ratio, is a straight line in t.
+        """
+        if not (t == -1 or 0 <= t <= self.T - 1):
+            raise ValueError(f"t: expected a number from 0 to {self.T - 1}, or -1 (clean data), got {t}")
+        if t == -1:
+            return 1.0
+        below = math.floor(t)
+        if t == below:
+            return self.abar[below].item()
+        return torch.lerp(*self.abar[below : below + 2].logit(), t - below).sigmoid().item()
+
+    def sigma_at(self, t: float) -> float:
+        """sqrt(1 - abar_t) / sqrt(abar_t): the noise in x_t / sqrt(abar_t) = x0 + sigma eps; 0 at t = -1."""
+        abar = self.abar_at(t)
+        return math.sqrt((1 - abar) / abar)
+
+    def levels(self, t: float | Tensor, like: Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
+        """sqrt(abar_t) and sqrt(1 - abar_t): floats for a number t; for t (B,), tensors (B, 1, ...) to fit `like`."""
+        if not torch.is_tensor(t):
             abar = self.abar_at(t)
             return math.sqrt(abar), math.sqrt(1 - abar)
         shape = (-1,) + (1,) * (like.ndim - 1)
@@ -51,8 +66,8 @@ class Schedule:
         signal, noise = (power.sqrt().to(like.dtype).to(like.device)[t].view(shape) for power in powers)
         return signal, noise
 
-    def add_noise(self, x0: Tensor, eps: Tensor, t: int | Tensor) -> Tensor:
-        """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, in the dtype of x0; t is an int or (B,) (Ho et al., eq. 4)."""
+    def add_noise(self, x0: Tensor, eps: Tensor, t: float | Tensor) -> Tensor:
+        """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps, in the dtype of x0; t is a number or (B,) (Ho et al., eq. 4)."""
         signal, noise = self.levels(t, x0)
         return signal * x0 + noise * eps
 
@@ -83,12 +98,26 @@ def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
     return from_betas("cosine", (1 - abar[1:] / abar[:-1]).clamp(max=0.999))
 
 
+def straight(T: int = 1000) -> Schedule:
+    """Flow matching's path (1 - r) x0 + r eps, r evenly from 1 / (T + 1) to T / (T + 1), scaled to signal^2 + noise^2 = 1.
+
+    abar = (1 - r)^2 / ((1 - r)^2 + r^2); the path itself is x_t / (signal + noise), and r = noise / (signal + noise).
+    """
+    r = torch.arange(1, T + 1, dtype=torch.float64) / (T + 1)
+    return Schedule("straight", (1 - r) ** 2 / ((1 - r) ** 2 + r**2))
+
+
 def from_betas(name: str, betas: Tensor) -> Schedule:
     """abar_t = (1 - beta_0) (1 - beta_1) ... (1 - beta_t), for betas (T,) in float64."""
     return Schedule(name, torch.cumprod(1 - betas, dim=0))
 
 
-SCHEDULES: dict[str, Callable[[], Schedule]] = {"linear": linear, "sqrt_linear": sqrt_linear, "cosine": cosine}
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
+    "linear": linear,
+    "sqrt_linear": sqrt_linear,
+    "cosine": cosine,
+    "straight": straight,
+}
 
 
 def schedule(name: str) -> Schedule:
@@ -98,21 +127,30 @@ def schedule(name: str) -> Schedule:
     return SCHEDULES[name]()
 
 
+SPACINGS = ("trailing", "uniform", "karras")
+
+
 @dataclass(frozen=True)
 class Step:
-    """One move of a sampler, from noise level t to the cleaner level s; s = -1 is clean data."""
+    """One move of a sampler, from noise level t to the cleaner level s; s = -1 is clean data.
 
-    t: int
-    s: int
-
-
-def step_grid(T: int, steps: int, strength: float = 1.0) -> tuple[Step, ...]:
-    """Evenly spaced steps from T - 1 down to clean data (-1), of which the round(steps * strength) cleanest are kept.
-
-    `steps` counts the full grid, so grids of equal `steps` and other `strength` visit the same noise levels
-    ("trailing" spacing: Lin et al., "Common diffusion noise schedules and sample steps are flawed", 2024, section 3.3).
-    Raises ValueError for steps outside [1, T], strength outside (0, 1], or when no step would be left.
+    Levels may lie between whole numbers (see `Schedule.abar_at`), never between 0 and -1.
     """
+
+    t: float
+    s: float
+
+
+def step_grid(
+    schedule: Schedule | int, steps: int, strength: float = 1.0, spacing: str = "trailing"
+) -> tuple[Step, ...]:
+    """Steps from T - 1 down to clean data (-1), of which the round(steps * strength) cleanest are kept.
+
+    `steps` counts the full grid, so grids of equal `steps` and other `strength` visit the same noise levels.
+    `spacing` is a name in SPACINGS; T stands for the schedule where the spacing asks for no more.
+    Raises ValueError for steps outside [1, T], strength outside (0, 1], another spacing, or when no step would be left.
+    """
+    T = schedule if isinstance(schedule, int) else schedule.T
     if not (isinstance(steps, int) and 1 <= steps <= T):
         raise ValueError(f"steps: expected a whole number from 1 to T = {T}, got {steps!r}")
     if not 0 < strength <= 1:
@@ -120,5 +158,35 @@ def step_grid(T: int, steps: int, strength: float = 1.0) -> tuple[Step, ...]:
     kept = round(steps * strength)
     if kept == 0:
         raise ValueError(f"strength: {strength} of {steps} steps leaves no step to run; use at least {1 / steps:.3g}")
-    levels = [round(T * k / steps) - 1 for k in range(kept, -1, -1)]
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing: expected one of {', '.join(SPACINGS)}, got {spacing!r}")
+    if spacing == "karras":
+        levels = karras(schedule, steps)
+    else:
+        levels = trailing(T, steps) if spacing == "trailing" else uniform(T, steps)
+    levels = [*levels, -1][-kept - 1 :]
     return tuple(Step(t, s) for t, s in zip(levels[:-1], levels[1:], strict=True))
+
+
+def trailing(T: int, steps: int) -> list[int]:
+    """Even in t, a full stride above clean data (Lin et al., "Common diffusion noise schedules ... are flawed", 2024)."""
+    return [round(T * k / steps) - 1 for k in range(steps, 0, -1)]
+
+
+def uniform(T: int, steps: int) -> list[int]:
+    """Even in t from T - 1 to 0, both included: Lin et al. call it "linspace"; the step to clean data is a short one."""
+    return np.linspace(T - 1, 0, steps).round().astype(int).tolist()
+
+
+def karras(schedule: Schedule, steps: int, rho: float = 7.0) -> list[float]:
+    """Even in sigma^(1 / rho), from the schedule's largest sigma to its smallest (Karras et al., 2022, eq. 5).
+
+    Rounded to whole levels, many short steps at the clean end would fall on one: these lie between. It suits schedules
+    that end at a sigma of 10 to 200; cosine's ends at 20,000, and half of the steps would walk in pure noise.
+    """
+    if isinstance(schedule, int):
+        raise ValueError(f"spacing: 'karras' is even in the noise and needs the schedule, got T = {schedule} alone")
+    sigma = ((1 - schedule.abar) / schedule.abar).sqrt()
+    ramp = torch.linspace(sigma[-1] ** (1 / rho), sigma[0] ** (1 / rho), steps, dtype=torch.float64) ** rho
+    levels = np.interp(ramp.log().numpy(), sigma.log().numpy(), np.arange(schedule.T))
+    return [round(t, 9) for t in levels.tolist()]  # the ends are 0 and T - 1, up to the rounding of the powers

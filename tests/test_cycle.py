@@ -46,6 +46,16 @@ def test_identity_is_carried_over(strength, place, sdedit_identity):
     assert identity(ddib) > 0.999 and ddib[:, 0, 0, 0].mean().item() == pytest.approx(place, abs=0.08)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"sampler": "ddpm"}, {"sampler": "euler_ancestral"}, {"sampler": "dpm++2m_sde", "spacing": "karras"}]
+)
+def test_other_samplers_carry_identity_over_in_fewer_steps(settings):
+    source, target = (model.replace(steps=20, **settings) for model in (A, B))
+    y = translate(source, target, X)
+    assert identity(y) > 0.999 and y[:, 0, 0, 0].mean().item() == pytest.approx(2, abs=0.06)
+    assert (translate(source, source, X) - X).abs().max() <= 1e-12
+
+
 @pytest.mark.parametrize("settings", [{}, {"eta": 1.0}, {"strength": 0.4, "eta": 0.01}, {"steps": 7}])
 def test_a_model_translates_its_own_pictures_to_themselves(settings):
     assert (translate(A, A, X, **settings) - X).abs().max() <= 1e-12
@@ -112,6 +122,14 @@ def test_refine_finishes_what_low_strength_left_undone():
         (lambda: translate(A, B.replace(steps=50), X), "expected the same steps, got 100 and 50"),
         (lambda: translate(A, B.replace(strength=0.5), X), "expected the same strength, got 1.0 and 0.5"),
         (lambda: translate(A, B.replace(eta=0.5), X), "expected the same eta, got 0.1 and 0.5"),
+        (lambda: translate(A, B.replace(spacing="karras"), X), "expected the same spacing, got trailing and karras"),
+        (lambda: translate(A, B.replace(sampler="euler", eta=0.1), X), r"same sampler, got DDIM\(.* and Euler\("),
+        (
+            lambda: translate(*(m.replace(sampler="heun") for m in (A, B)), X),
+            "eta: cyclediffusion needs eta > 0, got 0",
+        ),
+        (lambda: translate(*(m.replace(sampler="heun") for m in (A, B)), X, "ddib"), "not those of Heun; use DDIM or"),
+        (lambda: translate(*(m.replace(sampler="ddpm") for m in (A, B)), X, "ddib"), "eta: DDPM has eta = 1, got 0"),
         (lambda: translate(A, domain(2.0, cosine()), X), r"the same noise schedule, got Schedule\('linear'.*'cosine'"),
         (
             lambda: translate(A, domain(2.0, shape=(2, 1, 2)), X),

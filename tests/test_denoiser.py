@@ -26,7 +26,7 @@ def pair(dtype=torch.float64):
 
 
 @pytest.mark.parametrize("predicts", PREDICTS)
-@pytest.mark.parametrize("t", [0, 500, 999, torch.tensor([0, 500, 999])])
+@pytest.mark.parametrize("t", [0, 0.5, 500, 999, torch.tensor([0, 500, 999])])
 def test_the_target_gives_back_x0_and_eps(predicts, t):
     x0, eps = pair()
     levels = linear().levels(t, x0)
@@ -69,10 +69,17 @@ def test_the_network_keeps_its_dtype_and_the_trajectory_its_own():
     net = Answer(output.float())
     seen = Denoiser(net, linear(), "eps")(x_t, 7, word="cat")
     assert net.asked[0] == torch.float32 and net.asked[2] == {"word": "cat"}
-    assert net.asked[1].tolist() == [7, 7, 7]
+    assert net.asked[1].tolist() == [7, 7, 7] and net.asked[1].dtype == torch.int64
     assert seen.x0.dtype == seen.eps.dtype == torch.float64
 
 
+def test_a_network_may_be_asked_between_its_levels():
+    x_t, output = pair()
+    net = Answer(output)
+    Denoiser(net, linear())(x_t, 7.25)
+    assert net.asked[1].tolist() == [7.25] * 3
+
+
 def test_bad_input():
-    with pytest.raises(ValueError, match="predicts: expected one of eps, x0, v, got 'score'"):
+    with pytest.raises(ValueError, match="predicts: expected one of eps, x0, v, flow, got 'score'"):
         Denoiser(nn.Identity(), linear(), "score")

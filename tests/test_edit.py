@@ -81,6 +81,14 @@ def test_control_that_does_nothing_is_the_plain_edit(model):
     torch.testing.assert_close(same, images(), rtol=0, atol=1e-10)
 
 
+def test_other_samplers_edit_as_well(model):
+    sde = model.replace(sampler="dpm++2m_sde", spacing="karras")
+    for settings in ({}, {"control": Control(self_part=1)}):
+        same = edit(sde, images(), "a cat", "a cat", scale=2.0, source_scale=2.0, **settings)
+        torch.testing.assert_close(same, images(), rtol=0, atol=1e-10)
+        assert (edit(sde, images(), "a cat", "a red dog", scale=2.0, **settings) - images()).abs().max() > 1e-3
+
+
 def test_under_full_control_the_target_looks_where_the_source_looks(model):
     before, after = model.given("a cat with"), model.given("a red cat")
     control = Control("refine", cross_part=0.5, self_part=0.25)

@@ -8,14 +8,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from minidiff.codes import code_statistics
-from minidiff.denoiser import Denoiser
+from minidiff.denoiser import PREDICTS, Denoiser
 from minidiff.encoder import ddim_invert, dpm_encode, truth
 from minidiff.ideal import IdealDenoiser
 from minidiff.samplers import DDIM, DDPM, decode_code
-from minidiff.schedule import cosine, linear, step_grid
+from minidiff.schedule import SPACINGS, cosine, linear, step_grid
+from minidiff.solvers import SAMPLERS as BY_NAME
+from minidiff.solvers import DPMSolver2M, Euler, Heun
 
 SCHEDULE = linear()
 SAMPLERS = [DDIM(SCHEDULE, eta) for eta in (0.01, 0.1, 0.5, 1.0)] + [DDPM(SCHEDULE), DDPM(SCHEDULE, "large")]
+SAMPLERS += [Euler(SCHEDULE, 1.0), DPMSolver2M(SCHEDULE, 0.3), DPMSolver2M(SCHEDULE, 1.0)]
 STD = 0.5
 GAUSSIAN = IdealDenoiser(SCHEDULE, torch.full((1, 1, 1), 0.2), std=STD)
 
@@ -37,7 +40,7 @@ def pictures(dtype):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: f"{type(s).__name__} {getattr(s, 'variance', s.eta)}")
-@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predicts", PREDICTS)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_decode_undoes_encode(sampler, predicts, dtype, bound):
     denoiser, x0 = Denoiser(Untrained().to(dtype), SCHEDULE, predicts), pictures(dtype)
@@ -47,6 +50,17 @@ def test_decode_undoes_encode(sampler, predicts, dtype, bound):
             code = dpm_encode(denoiser, sampler, grid, x0, seeds=3, trajectory=trajectory)
             assert code.shape == (3, len(grid) + 1, 2, 4, 6) and code.dtype == dtype and not code.requires_grad
             assert (decode_code(denoiser, sampler, grid, code) - x0).abs().max() <= bound
+
+
+@pytest.mark.parametrize("name", [name for name, make in BY_NAME.items() if make(SCHEDULE).eta > 0])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_every_sampler_that_draws_noise_is_invertible(name, spacing):
+    sampler, denoiser = BY_NAME[name](SCHEDULE), Denoiser(Untrained().double(), SCHEDULE, "flow")
+    grid, x0 = step_grid(SCHEDULE, 15, 0.8, spacing), pictures(torch.float64)
+    code = dpm_encode(denoiser, sampler, grid, x0, seeds=3)
+    assert (decode_code(denoiser, sampler, grid, code) - x0).abs().max() <= 1e-12
+    alone = dpm_encode(denoiser, sampler, grid, x0[1:2], seeds=4)
+    torch.testing.assert_close(alone, code[1:2], rtol=0, atol=1e-10)
 
 
 def test_decode_undoes_encode_on_the_full_grid():
@@ -118,7 +132,7 @@ def test_independent_trajectories_pull_back_what_they_pushed():
 
 def test_posterior_path_has_the_marginals_of_the_forward_process():
     """q(x_s | x_t, x0) leads x_t ~ q(x_t | x0) to x_s ~ q(x_s | x0): Song et al., lemma 1, in mean and variance."""
-    for sampler in (DDIM(SCHEDULE, 0.3), DDPM(SCHEDULE), DDPM(SCHEDULE, "large")):
+    for sampler in (DDIM(SCHEDULE, 0.3), DDPM(SCHEDULE), DDPM(SCHEDULE, "large"), *SAMPLERS[-3:]):
         for step in step_grid(1000, 10):
             x0, x_t = torch.tensor([[0.7, 0.7], [0.0, 1.0]], dtype=torch.float64)
             mean, std = sampler.posterior.transition(x_t, truth(SCHEDULE, x_t, x0, step.t), step)
@@ -165,6 +179,12 @@ GRID = step_grid(1000, 5)
         (lambda: dpm_encode(GAUSSIAN, DDIM(SCHEDULE), GRID, X0.long()), "x0: expected floats .* got torch.int64"),
         (lambda: dpm_encode(GAUSSIAN, DDIM(SCHEDULE), GRID, X0, seeds=[1, 2]), "seeds: expected one integer per item"),
         (lambda: ddim_invert(GAUSSIAN, DDIM(SCHEDULE), GRID, X0), "eta: .* got 0.1; use dpm_encode"),
+        (lambda: ddim_invert(GAUSSIAN, Heun(SCHEDULE), GRID, X0), "sampler: .* not those of Heun; use DDIM or Euler"),
+        (
+            lambda: ddim_invert(GAUSSIAN, DPMSolver2M(SCHEDULE), GRID, X0),
+            "sampler: .* not those of DPMSolver2M; .* minidiff.inversions",
+        ),
+        (lambda: dpm_encode(GAUSSIAN, Heun(SCHEDULE), GRID, X0), "eta: .* got 0; use ddim_invert"),
         (lambda: ddim_invert(GAUSSIAN, cosine(), GRID, X0, -1), "fixed_point_iters: expected 0 or more, got -1"),
     ],
 )

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from minidiff.denoiser import Denoiser
 from minidiff.generators import Identity, LatentDiffusion, check_images, progress
 from minidiff.ideal import IdealDenoiser
-from minidiff.schedule import linear
+from minidiff.samplers import DDIM, DDPM
+from minidiff.schedule import cosine, linear, step_grid
+from minidiff.solvers import DPMSolver2M, Heun
 
 SHAPE = (1, 4, 4)
 
@@ -61,7 +63,18 @@ def test_shapes():
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-@pytest.mark.parametrize("settings", [{}, {"eta": 1.0}, {"strength": 0.3}, {"eta": 0.01, "strength": 0.7}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"eta": 1.0},
+        {"strength": 0.3},
+        {"eta": 0.01, "strength": 0.7},
+        {"sampler": "ddpm"},
+        {"sampler": "euler_ancestral", "spacing": "uniform"},
+        {"sampler": "dpm++2m_sde", "spacing": "karras", "strength": 0.7},
+    ],
+)
 def test_decode_undoes_encode(dtype, bound, settings):
     """Whatever the dtype of the networks (float32 here), the picture keeps its own."""
     generator = model(**settings)
@@ -80,8 +93,9 @@ def test_eta_0_runs_the_ode_backwards():
     assert (generator.decode(code) - images(torch.float64) * 0.5).abs().max() < 0.03
 
 
-def test_samples_do_not_depend_on_the_batch():
-    generator = model(eta=1.0)
+@pytest.mark.parametrize("settings", [{"eta": 1.0}, {"sampler": "dpm++2m_sde", "spacing": "karras"}])
+def test_samples_do_not_depend_on_the_batch(settings):
+    generator = model(**settings)
     samples = generator.sample(5, seeds=20, batch=2)
     torch.testing.assert_close(samples, generator.sample(5, seeds=20), rtol=0, atol=1e-5)
     torch.testing.assert_close(samples[3:4], generator.sample(1, seeds=23), rtol=0, atol=1e-5)
@@ -113,6 +127,46 @@ def test_replace():
     assert generator.to("cpu") is generator and generator.device == torch.device("cpu")
 
 
+def test_samplers_by_name():
+    generator = model()
+    assert generator.sampler == DDIM(linear(), 0.1) and generator.eta == 0.1 and generator.spacing == "trailing"
+    heun = generator.replace(sampler="heun", spacing="karras")
+    assert heun.sampler == Heun(linear()) and heun.eta == 0.0 and heun.code_shape == (1, 4, 2, 2)
+    assert heun.grid == step_grid(linear(), 10, spacing="karras") and heun.calls == 19
+    assert heun.replace(steps=5).sampler is heun.sampler and heun.replace(steps=5).spacing == "karras"
+    assert generator.replace(sampler="dpm++2m_sde").eta == 1.0
+    assert generator.replace(sampler="dpm++2m", eta=0.4).sampler == DPMSolver2M(linear(), 0.4)
+    assert generator.replace(sampler="dpm++2m", eta=0.4).replace(eta=0.0).sampler == DPMSolver2M(linear())
+    own = DDPM(linear(), "large")
+    assert generator.replace(sampler=own).sampler is own
+    other = Denoiser(Untrained(4), cosine())
+    assert generator.replace(sampler=own, denoiser=other).sampler == DDPM(cosine(), "large")
+    assert torch.equal(generator.sample(2), generator.replace(sampler="ddim", eta=0.1).sample(2))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "flow_heun", "dpm++2m", "unipc"])
+def test_ode_solvers_start_from_one_block(sampler):
+    ideal = IdealDenoiser(linear(), torch.full((1, 1, 1), 0.4), std=0.2)
+    generator = LatentDiffusion(Identity(), ideal, (1, 1, 1), steps=40, sampler=sampler, spacing="karras")
+    assert generator.code_shape == (1, 1, 1, 1)
+    samples = generator.sample(4000, batch=4000)
+    assert samples.mean().item() == pytest.approx(0.4, abs=0.02) and samples.std().item() == pytest.approx(0.2, rel=0.1)
+
+
+def test_euler_runs_backwards_as_ddim_does():
+    euler, ddim = model(sampler="euler"), model(eta=0.0)
+    assert torch.equal(euler.encode(images()), ddim.replace(autoencoder=euler.autoencoder).encode(images()))
+
+
+def test_a_told_model_between_whole_levels(tiny_load):
+    told = tiny_load("critters-text").given("a cat", scale=2.0)
+    told = told.replace(sampler="dpm++2m_sde", spacing="karras", steps=5)
+    latents = torch.randn(2, *told.latent_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert any(step.t != round(step.t) for step in told.grid)
+    assert (told.decode_latents(told.encode_latents(latents)) - latents).abs().max() <= 1e-12
+    assert told.replace(sampler="heun").sample(2).isfinite().all()
+
+
 def test_progress_counts_denoised_items():
     generator, calls = model(), []
     generator.denoiser.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
@@ -134,6 +188,12 @@ NAN = torch.full((2, *SHAPE), float("nan"))
         (lambda: model(eta=2.0), "eta: .* got 2.0"),
         (lambda: model(strength=0.0), "strength: .* got 0.0"),
         (lambda: model(steps=0), "steps: .* got 0"),
+        (lambda: model(sampler="plms"), r"sampler: expected one of ddim, ddpm, .*dpm\+\+2m_sde.*, got 'plms'"),
+        (lambda: model().replace(sampler="heun", eta=0.5), "eta: Heun has eta = 0, got 0.5"),
+        (lambda: model(sampler="ddpm").replace(eta=0.1), "eta: DDPM has eta = 1, got 0.1"),
+        (lambda: model(spacing="leading"), "spacing: expected one of trailing, uniform, karras, got 'leading'"),
+        (lambda: model(sampler="heun").encode(images()), "sampler: ddim_invert undoes first-order .* of Heun"),
+        (lambda: model(sampler="dpm++2m").encode(images()), "use DDIM or Euler at eta = 0, a sampler with eta > 0"),
         (lambda: model().replace(strength=1.5), "strength: .* got 1.5"),
         (lambda: model().sample(0), "count: .* got 0"),
         (lambda: model().encode(images()[0]), r"images: expected shape \(B, 1, 4, 4\), got \(1, 4, 4\)"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from minidiff.schedule import Schedule, Step, cosine, linear, schedule, sqrt_linear, step_grid
+from minidiff.schedule import SPACINGS, Schedule, Step, cosine, linear, schedule, sqrt_linear, step_grid, straight
 
 DIFFUSERS_NAMES = {"linear": "linear", "sqrt_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
 BETAS = {"linear": (1e-4, 2e-2), "sqrt_linear": (8.5e-4, 1.2e-2), "cosine": (1e-4, 2e-2)}
@@ -38,6 +38,25 @@ def test_levels_of_ints_and_tensors_agree():
         assert noise_schedule.levels(t, x) == (signal[i].item(), noise[i].item())
     assert noise_schedule.levels(-1, x) == (1.0, 0.0)
     torch.testing.assert_close(signal**2 + noise**2, torch.ones_like(signal))
+
+
+def test_levels_between_whole_ones():
+    """log(abar / (1 - abar)) is a straight line between neighbours; whole numbers give the table to the last bit."""
+    for noise_schedule in (linear(), cosine(), straight()):
+        log_snr = noise_schedule.abar.logit()
+        for t in (0, 0.25, 12, 500.5, 998.9, 999):
+            below, above = log_snr[int(t)], log_snr[min(int(t) + 1, 999)]
+            expected = torch.sigmoid(below + (t - int(t)) * (above - below)).item()
+            assert noise_schedule.abar_at(t) == pytest.approx(expected, rel=1e-12)
+            assert noise_schedule.abar_at(float(int(t))) == noise_schedule.abar[int(t)].item()
+    signal, noise = linear().levels(12.5, torch.zeros(1))
+    assert signal**2 + noise**2 == pytest.approx(1) and linear().sigma_at(12.5) == pytest.approx(noise / signal)
+    assert linear().sigma_at(-1) == 0 and linear().sigma_at(999) == pytest.approx(157.4, abs=0.1)
+
+
+def test_straight_is_even_in_flow_time():
+    signal, noise = straight().abar.sqrt(), (1 - straight().abar).sqrt()
+    torch.testing.assert_close(noise / (signal + noise), torch.arange(1, 1001).double() / 1001, rtol=0, atol=1e-12)
 
 
 def test_noise_is_added_in_the_dtype_of_the_picture():
@@ -78,14 +97,43 @@ def test_grid_is_trailing():
         assert [step.t for step in step_grid(1000, steps)] == theirs[:steps].tolist()
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("noise_schedule", [linear(), cosine(), straight(), linear(T=37)], ids=repr)
+def test_every_spacing_walks_from_T_to_clean_data(noise_schedule, spacing):
+    T = noise_schedule.T
+    for steps in (1, 2, 7, 37):
+        full = step_grid(noise_schedule, steps, spacing=spacing)
+        assert len(full) == steps and full[0].t == T - 1 and full[-1].s == -1
+        assert all(step.t > step.s for step in full) and all(a.s == b.t for a, b in zip(full, full[1:]))
+        half = step_grid(noise_schedule, steps, 0.6, spacing)
+        assert half == full[-len(half) :] and len(half) == round(0.6 * steps)
+
+
+def test_uniform_ends_at_the_cleanest_level():
+    assert step_grid(1000, 4, spacing="uniform") == (Step(999, 666), Step(666, 333), Step(333, 0), Step(0, -1))
+
+
+def test_karras_is_even_in_the_seventh_root_of_sigma():
+    for steps in (2, 20, 160):
+        grid = step_grid(linear(), steps, spacing="karras")
+        roots = np.array([linear().sigma_at(step.t) for step in grid]) ** (1 / 7)
+        np.testing.assert_allclose(roots, np.linspace(roots[0], roots[-1], steps), rtol=1e-8)
+        assert grid[-1].t == 0 and grid[-1].s == -1
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: schedule("sigmoid"), "one of linear, sqrt_linear, cosine, got 'sigmoid'"),
+        (lambda: schedule("sigmoid"), "one of linear, sqrt_linear, cosine, straight, got 'sigmoid'"),
         (lambda: Schedule("float32", linear().abar.float()), "abar: expected float64"),
         (lambda: Schedule("rising", linear().abar.flip(0)), "abar: expected values that fall"),
-        (lambda: linear().abar_at(1000), "t: expected a whole number from -1 .* got 1000"),
+        (lambda: linear().abar_at(1000), "t: expected a number from 0 to 999, or -1 .* got 1000"),
         (lambda: linear().abar_at(-2), "got -2"),
+        (lambda: linear().abar_at(-0.5), "got -0.5"),
+        (lambda: linear().abar_at(999.5), "got 999.5"),
+        (lambda: linear().abar_at(float("nan")), "got nan"),
+        (lambda: step_grid(1000, 10, spacing="leading"), "spacing: expected one of trailing, uniform, karras, got"),
+        (lambda: step_grid(1000, 10, spacing="karras"), "spacing: 'karras' .* needs the schedule, got T = 1000 alone"),
         (lambda: step_grid(1000, 0), "steps: .* got 0"),
         (lambda: step_grid(1000, 1001), "steps: .* got 1001"),
         (lambda: step_grid(1000, 10.5), "steps: .* got 10.5"),
