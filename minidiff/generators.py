@@ -59,7 +59,8 @@ class LatentDiffusion:
     """An autoencoder, a denoiser of its latents and the sampler's settings: a map from codes to images and back.
 
     `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, eta in [0, 1] is DDIM's.
-    image_shape is (C, H, W). Raises ValueError for settings outside these ranges.
+    image_shape is (C, H, W). A gradient through `decode` looks at each step twice instead of remembering all of them,
+    unless `recompute` is False (see `decode_code`). Raises ValueError for settings outside these ranges.
     """
 
     autoencoder: nn.Module
@@ -69,6 +70,7 @@ class LatentDiffusion:
     eta: float = 0.1
     strength: float = 1.0
     text: Callable[[], TextEncoder] | None = None  # fetches the encoder of captions when one is first needed
+    recompute: bool = True
 
     def __post_init__(self) -> None:
         self.sampler, self.grid  # noqa: B018  wrong settings are refused here, not at the first sample
@@ -92,6 +94,12 @@ class LatentDiffusion:
         return (count_blocks(self.sampler, self.grid), *self.latent_shape)
 
     @property
+    def free(self) -> Tensor:
+        """(blocks, 1, 1, 1): 1 for blocks that are standard normal, 0 for residuals of steps without noise."""
+        noisy = [True] + [self.sampler.std(step) > 0 for step in self.grid]
+        return torch.tensor(noisy[: self.code_shape[0]], device=self.device).view(-1, 1, 1, 1)
+
+    @property
     def device(self) -> torch.device:
         return home_of(self.denoiser, torch.empty(0)).device
 
@@ -111,7 +119,7 @@ class LatentDiffusion:
         """code (B, *code_shape) -> latents (B, c, h, w)."""
         if tuple(code.shape[1:]) != self.code_shape:
             raise ValueError(f"code: expected shape (B, {str(self.code_shape)[1:]}, got {tuple(code.shape)}")
-        return decode_code(self.denoiser, self.sampler, self.grid, code)
+        return decode_code(self.denoiser, self.sampler, self.grid, code, self.recompute)
 
     def encode_latents(self, latents: Tensor, seeds: Seeds = 0, trajectory: str = "posterior") -> Tensor:
         """latents (B, c, h, w) -> code (B, *code_shape), in the dtype of the latents."""
