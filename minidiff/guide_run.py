@@ -1,6 +1,7 @@
 """What `minidiff guide` does: a chain under a progress bar, kept in a file, so that a stopped one goes on where it was."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ def run(model: LatentDiffusion, energy: Energy, out: Path, facts: dict, resume: 
     first = last = next(guide(model, energy, **settings))
     code = first.code if code is None else code.to(first.code.device)
     moved = []
-    for state in show(keep(guide(model, energy, code=code, start=start, **settings), kept, facts)):
-        last = state
-        moved.append(state.accepted)
+    with closing(keep(guide(model, energy, code=code, start=start, **settings), kept, facts)) as chain:
+        for state in show(chain):
+            last = state
+            moved.append(state.accepted)
     rows = {"start": first.images(), "end": last.images()}
     grid(list(rows.values()), alt=f"Pictures guided by {energy}.", row_labels=list(rows), display=False).save(out)
     kept.unlink()
