@@ -202,9 +202,12 @@ def guide(
     adjusted: Annotated[bool, typer.Option("--adjusted", help="Accept or reject each step: no bias (MALA).")] = False,
     sampler_steps: Annotated[int | None, typer.Option(help="Steps of the sampler's full grid (default: 50).")] = None,
     gradient_steps: Annotated[
-        int | None, typer.Option(help="Steps of the sampler for the energies alone, with --eta 0.")
+        int | None, typer.Option(help="Steps of the sampler for the energies (default: 10 if --eta is 0, else all).")
     ] = None,
-    eta: Eta = None,
+    eta: Annotated[
+        float, typer.Option(help="Noise of the sampler: 0 is the ODE, above it every step has its code.")
+    ] = 0.0,
+    text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
     probe: Annotated[str | None, typer.Option(help="Who reads attributes (default: the probe of the world).")] = None,
     clip: Annotated[
         str, typer.Option(help='A CLIP, or any of open_clip\'s: "open_clip:ViT-B-32/openai".')
@@ -221,11 +224,15 @@ def guide(
 
     _check_png(out)
     model = _diffusion(name, device).replace(**_given(steps=sampler_steps, eta=eta))
+    if text is not None or model.text:
+        model = model.given(text)
+    if gradient_steps is None and eta == 0:
+        gradient_steps = min(10, model.steps)
     judges = {"probe": probe or f"{name.partition('-')[0]}-probe", "clip": clip, "copies": copies}
     wish = from_words(" + ".join(energy), **judges, device=device)
     settings = {"count": count, "steps": steps, "step_size": step_size, "last_step_size": last_step_size}
     settings |= {"adjusted": adjusted, "gradient_steps": gradient_steps, "seeds": seed}
-    facts = {"model": name, "sampler_steps": model.steps, "eta": model.eta, **judges}
+    facts = {"model": name, "text": text, "sampler_steps": model.steps, "eta": eta, **judges}
     done = run(model, wish, out, facts, resume, **settings)
     for line in report(wish, done, adjusted):
         typer.echo(line)

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from minidiff.energies import Energy
 from minidiff.generators import LatentDiffusion
-from minidiff.guide import LangevinStep, guide
+from minidiff.guide import guide
+from minidiff.langevin import LangevinStep
 from minidiff.plot import grid
 from minidiff.training.checkpoint import load, save
 

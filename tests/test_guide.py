@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from minidiff.energies import Energy, code_prior, custom, pixels
 from minidiff.generators import Identity, LatentDiffusion
-from minidiff.guide import ChainStopped, guide, potential, step_sizes
+from minidiff.guide import guide
 from minidiff.ideal import IdealDenoiser
+from minidiff.langevin import ChainStopped, potential, step_sizes
 from minidiff.schedule import linear
 from minidiff.seeds import as_seeds, normal
 
