@@ -187,6 +187,59 @@ def edit(
 
 
 @app.command()
+def guide(
+    energy: Annotated[
+        list[str],
+        typer.Option(
+            help='A wish: "clip: a cat wearing glasses", "tilt = 0.3", "no hat", "5 * glasses"; several add up.'
+        ),
+    ],
+    name: Annotated[str, typer.Option("--model", help="The model to guide.")] = "critters-cat",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many chains.")] = 4,
+    steps: Annotated[int, typer.Option(help="Steps of Langevin dynamics.")] = 200,
+    step_size: Annotated[float, typer.Option(help="h of a step.")] = 0.05,
+    last_step_size: Annotated[float | None, typer.Option(help="h of the last step, reached by and by.")] = None,
+    adjusted: Annotated[bool, typer.Option("--adjusted", help="Accept or reject each step: no bias (MALA).")] = False,
+    sampler_steps: Annotated[int | None, typer.Option(help="Steps of the sampler's full grid (default: 50).")] = None,
+    gradient_steps: Annotated[
+        int | None, typer.Option(help="Steps of the sampler for the energies (default: 10 if --eta is 0, else all).")
+    ] = None,
+    eta: Annotated[
+        float, typer.Option(help="Noise of the sampler: 0 is the ODE, above it every step has its code.")
+    ] = 0.0,
+    text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
+    probe: Annotated[str | None, typer.Option(help="Who reads attributes (default: the probe of the world).")] = None,
+    clip: Annotated[
+        str, typer.Option(help='A CLIP, or any of open_clip\'s: "open_clip:ViT-B-32/openai".')
+    ] = "critters-clip",
+    copies: Annotated[int, typer.Option(min=0, help="Augmented copies that CLIP looks at.")] = 8,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option(help="Go on with a stopped run of the same words.")] = True,
+    device: Device = "cpu",
+    out: Out = Path("guide.png"),
+) -> None:
+    """Langevin dynamics on a model's codes towards a wish: starts above, ends below, as one PNG, and the mean energies."""
+    from minidiff.energy_words import energy as from_words
+    from minidiff.guide_run import report, run
+
+    _check_png(out)
+    model = _diffusion(name, device).replace(**_given(steps=sampler_steps, eta=eta))
+    if text is not None or model.text:
+        model = model.given(text)
+    if gradient_steps is None and eta == 0:
+        gradient_steps = min(10, model.steps)
+    judges = {"probe": probe or f"{name.partition('-')[0]}-probe", "clip": clip, "copies": copies}
+    wish = from_words(" + ".join(energy), **judges, device=device)
+    settings = {"count": count, "steps": steps, "step_size": step_size, "last_step_size": last_step_size}
+    settings |= {"adjusted": adjusted, "gradient_steps": gradient_steps, "seeds": seed}
+    facts = {"model": name, "text": text, "sampler_steps": model.steps, "eta": eta, **judges}
+    done = run(model, wish, out, facts, resume, **settings)
+    for line in report(wish, done, adjusted):
+        typer.echo(line)
+    typer.echo(f"Wrote {out}, from the top: start, end")
+
+
+@app.command()
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="The study; without it, the list of them.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small form of it, under a minute.")] = False,

@@ -62,7 +62,8 @@ class LatentDiffusion:
     `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, `spacing` is one of schedule.SPACINGS.
     `sampler` is a name in solvers.SAMPLERS, or a sampler; the attribute is the sampler itself. eta in [0, 1] is how much
     noise a step draws, the sampler's own by default: 0.1 for "ddim", 0 for ODE solvers, 1 for SDE solvers.
-    image_shape is (C, H, W). Raises ValueError for settings outside these ranges.
+    image_shape is (C, H, W). A gradient through `decode` looks at each step twice instead of remembering all of them,
+    unless `recompute` is False (see `decode_code`). Raises ValueError for settings outside these ranges.
     """
 
     autoencoder: nn.Module
@@ -74,6 +75,7 @@ class LatentDiffusion:
     text: Callable[[], TextEncoder] | None = None  # fetches the encoder of captions when one is first needed
     sampler: Sampler | str = "ddim"
     spacing: str = "trailing"
+    recompute: bool = True
 
     def __post_init__(self) -> None:
         sampler = as_sampler(self.sampler, self.denoiser.schedule, self.eta)
@@ -101,6 +103,12 @@ class LatentDiffusion:
         return self.sampler.calls(self.grid)
 
     @property
+    def free(self) -> Tensor:
+        """(blocks, 1, 1, 1): 1 for blocks that are standard normal, 0 for residuals of steps without noise."""
+        noisy = [True] + [self.sampler.std(step) > 0 for step in self.grid]
+        return torch.tensor(noisy[: self.code_shape[0]], device=self.device).view(-1, 1, 1, 1)
+
+    @property
     def device(self) -> torch.device:
         return home_of(self.denoiser, torch.empty(0)).device
 
@@ -121,7 +129,7 @@ class LatentDiffusion:
         """code (B, *code_shape) -> latents (B, c, h, w)."""
         if tuple(code.shape[1:]) != self.code_shape:
             raise ValueError(f"code: expected shape (B, {str(self.code_shape)[1:]}, got {tuple(code.shape)}")
-        return decode_code(self.denoiser, self.sampler, self.grid, code)
+        return decode_code(self.denoiser, self.sampler, self.grid, code, self.recompute)
 
     def encode_latents(self, latents: Tensor, seeds: Seeds = 0, trajectory: str = "posterior") -> Tensor:
         """latents (B, c, h, w) -> code (B, *code_shape), in the dtype of the latents."""

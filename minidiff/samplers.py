@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from minidiff.denoiser import Prediction
 from minidiff.schedule import Schedule, Step
@@ -160,9 +162,16 @@ def sampling(denoiser: DenoiserLike, sampler: Sampler, grid: Grid, code: Tensor)
         yield SampleStep(step, x, prediction, index, len(grid))
 
 
-def decode_code(denoiser: DenoiserLike, sampler: Sampler, grid: Grid, code: Tensor) -> Tensor:
-    """code (B, blocks, C, H, W) -> x0 (B, C, H, W), deterministic. Differentiable when the code requires grad."""
+def decode_code(denoiser: DenoiserLike, sampler: Sampler, grid: Grid, code: Tensor, recompute: bool = False) -> Tensor:
+    """code (B, blocks, C, H, W) -> x0 (B, C, H, W), deterministic. Differentiable when the code requires grad.
+
+    With `recompute` a gradient looks through the network once more at each step instead of remembering what it saw there:
+    the memory of one step and S states instead of S steps, for about a third more time (Chen et al., "Training deep nets
+    with sublinear memory cost", 2016).
+    """
     with grad_of(code):
+        if recompute and torch.is_grad_enabled():
+            denoiser = partial(checkpoint, denoiser, use_reentrant=False, preserve_rng_state=False)
         for state in sampling(denoiser, sampler, grid, code):
             x0 = state.x
         return x0

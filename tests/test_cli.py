@@ -16,7 +16,7 @@ from minidiff.data.folder import ImageFolder
 from minidiff.doctor import checks, healthy
 from minidiff.worlds import held_out, read_images, truth
 
-COMMANDS = ("tour", "train", "sample", "translate", "edit", "reproduce", "lab", "doctor", "data")
+COMMANDS = ("tour", "train", "sample", "translate", "edit", "guide", "reproduce", "lab", "doctor", "data")
 
 
 @pytest.fixture
@@ -125,6 +125,69 @@ def test_sample_to_a_caption(minidiff_says, told, tmp_path):
     assert code == 0
     code, _, err = minidiff_says("sample", "critters-cat", "-n", 2, "--steps", 2, "--text", "a cat")
     assert code == 2 and "text: this model was not trained with captions" in err
+
+
+@pytest.fixture
+def judged(told, monkeypatch, tiny_load):
+    """Tiny untrained models for every name: one to guide, and its judges."""
+    monkeypatch.setattr(cli, "_diffusion", lambda name, device: tiny_load("critters-cat", 64))
+    monkeypatch.setattr("minidiff.energy_words.load", lambda name, device: tiny_load(name, 64))
+    monkeypatch.setattr("minidiff.energy_words.load_clip", lambda name, device: tiny_load(name, 64))
+
+
+WISH = ("--energy", "200 * tilt = 0.3", "--energy", "clip: a sad cat", "--copies", 2, "-n", 2, "--steps", 3)
+
+
+def test_guide_says_the_mean_energies(minidiff_says, judged, tmp_path):
+    code, out, err = minidiff_says("guide", *WISH, "--adjusted", "--eta", 0.1, "--out", "deep/wish.png")
+    assert code == 0, err
+    tilt, clip, prior, accepted, wrote = out.splitlines()
+    assert tilt.startswith("200 * tilt = 0.3 (temperature 0.005): mean E ") and tilt.endswith(" at the end")
+    assert clip.startswith("500 * clip: a sad cat (temperature 0.002): mean E ")
+    assert prior.startswith("0.5 |code|^2: ") and prior.endswith(f"{4 * 4 * 8 * 8 // 2} is usual")  # four blocks move
+    assert accepted.startswith("Accepted ") and wrote == "Wrote deep/wish.png, from the top: start, end"
+    assert size_of(tmp_path / "deep" / "wish.png")[1] > 2 * 64 and len(list((tmp_path / "deep").iterdir())) == 1
+
+
+def test_a_stopped_guide_goes_on_and_ends_the_same(minidiff_says, judged, monkeypatch, tmp_path):
+    from minidiff import guide_run
+
+    whole = minidiff_says("guide", *WISH, "--out", "whole.png")
+    state = guide_run.show
+
+    def stopped(chain):
+        for step in state(chain):
+            if step.step == 2:
+                raise OSError("the plug was pulled")
+            yield step
+
+    monkeypatch.setattr(guide_run, "show", stopped)
+    code, _, err = minidiff_says("guide", *WISH, "--out", "parts.png")
+    assert code == 2 and "plug" in err and (tmp_path / "parts.png.chain").exists()
+    monkeypatch.setattr(guide_run, "show", state)
+    code, _, err = minidiff_says("guide", *WISH, "--seed", 1, "--out", "parts.png")
+    assert code == 2 and "parts.png.chain holds a run with {'seeds': 0}, not {'seeds': 1}" in err
+    calls = []
+    monkeypatch.setattr(
+        guide_run, "show", lambda chain: calls.append(1) or map(lambda s: calls.append(s.step) or s, chain)
+    )
+    parts = minidiff_says("guide", *WISH, "--out", "parts.png")
+    assert calls == [1, 2, 3] and parts[1] == whole[1].replace("whole", "parts")
+    assert (tmp_path / "parts.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+    assert not (tmp_path / "parts.png.chain").exists()
+
+
+def test_guide_refuses_in_one_line(minidiff_says, judged, tmp_path):
+    for arguments, message in (
+        (("--energy", "glases"), "energy: no attribute 'glases'; did you mean 'glasses'? known are"),
+        (("--energy", "glasses", "--step-size", 0), "step_size: expected a number between 0 and 4, got 0.0"),
+        (("--energy", "glasses", "--gradient-steps", 2, "--eta", 0.5), "gradient_steps: only a sampler with eta = 0"),
+        (("--energy", "glasses", "--out", "wish.jpg"), "--out: expected the name of a .png file"),
+    ):
+        code, _, err = minidiff_says("guide", *arguments)
+        assert code == 2 and message in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+    code, out, err = minidiff_says("guide", *WISH, "--sampler-steps", 8, "--gradient-steps", 2)  # eta = 0: a block
+    assert code == 0 and f"{4 * 8 * 8 // 2} is usual" in out and "Accepted" not in out, err
 
 
 def test_critters_as_files_are_the_critters(minidiff_says, tmp_path):
