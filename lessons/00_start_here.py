@@ -187,7 +187,9 @@ plot.grid([torch.stack(row) for row in zip(cats, *changed)], column_labels=label
 # | lesson | question |
 # |---|---|
 # | 0 | what is here? |
-# | 1 - 3 | what is a latent, how small can it be, what does a bit buy? |
+# | 1 | what is a latent? |
+# | **2** | how small can a picture become? |
+# | 3 | what does a bit buy? |
 # | **4** | how does one turn noise into latents? |
 # | 5 - 7 | what is inside the network, how is it steered, how few steps are enough? |
 # | 8 | where does a picture live in the space of codes? |
@@ -209,12 +211,15 @@ rooms = {
     "encoder": "from a picture to its code",
     "generators": "a model as a map: decode, encode, sample",
     "cycle": "translate, and the rivals it is compared with",
+    "conditioning": "captions, labels and pictures that a model can be told",
+    "edit": "change a picture by changing its caption",
+    "energies": "how little a picture is as wished; guide.py follows them",
     "training": "how the shipped models came to be: minidiff train NAME",
     "zoo": "load a model, after its fingerprint was checked",
 }
 for name, what in rooms.items():
     assert importlib.import_module(f"minidiff.{name}").__doc__
-    print(f"minidiff.{name:11} {what}")
+    print(f"minidiff.{name:12} {what}")
 assert all(entry["parameters"] < 4e6 for entry in minidiff.zoo.manifest().values())
 
 # %% [markdown]
