@@ -143,7 +143,7 @@ grid([cats[:8], average[:8], start_only[:8]], row_labels=["cat", "average", "sta
 
 signal, _ = cat.denoiser.schedule.levels(999, cats)
 print(f"the start holds {signal:.4f} of the picture")
-assert wrong["average"]["crowd"] > 1.5 and wrong["start only"]["crowd"] < 1 and signal < 0.01
+assert wrong["average"]["crowd"] > 2 * wrong["start only"]["crowd"] and signal < 0.01
 assert wrong["start only"]["species.accuracy"] > 0.9 and abs(wrong["start only"]["background.r"]) < 0.5
 
 # %% [markdown]
@@ -456,8 +456,8 @@ grid([images[:8] for images in (*shown.values(), truth)], row_labels=[*shown, "t
 
 copy, ours, paper, ddib, sdedit, refined = report.values()
 assert ours["species.accuracy"] >= 0.9 and min(ours["background.r"], ours["coat.r"]) > 0.85
-assert ours["psnr"] > sdedit["psnr"] + 2.5 and all(
-    ours[key] > sdedit[key] + 0.2 for key in ("x.r", "tilt.r", "gaze_x.r")
+assert ours["psnr"] > sdedit["psnr"] + 1.5 and all(
+    ours[key] > sdedit[key] + 0.05 for key in ("x.r", "tilt.r", "gaze_x.r")
 )
 assert max(abs(ours["psnr"] - paper["psnr"]), abs(ours["psnr"] - ddib["psnr"])) < 1
 assert picked["CycleDiffusion, eta 0.1"] > picked["CycleDiffusion, eta 1"]
@@ -468,8 +468,8 @@ assert copy["psnr"] > 17 and copy["crowd"] > 2
 # *Look at the ears. Which rows let them hang, as the true dogs do?*
 #
 # - **Colours survive every method that starts low.** Background and coat correlate above 0.85.
-# - **SDEdit is far behind,** by more than 2.5 dB at its own best strength. It needs more noise to make dogs, and what that
-#   noise covers it has to invent: place, tilt, gaze.
+# - **SDEdit is behind,** by more than 1.5 dB, though these twenty cats let it off with a low strength (five hundred do
+#   not: the table below has more). What its noise covers it has to invent, first the fine things: gaze, tilt, place.
 # - **DDIB is our equal here,** within a decibel. Drawing the path, on this world, buys nothing over computing it.
 # - **$\eta = 0.1$, the paper's setting, needs more strength than $\eta = 1$** to make as many dogs. Section 3 said why: it
 #   moves timidly. In dB the two end level.

@@ -30,7 +30,7 @@ class Reader(HTMLParser):
 
 
 def test_a_whole_tour(tmp_path, tiny_load, capsys):
-    path = tour.run(tmp_path / "tour", steps=10, load=tiny_load)
+    path = tour.run(tmp_path / "tour", steps=20, load=tiny_load)
     assert path == tmp_path / "tour" / "index.html"
     page = Reader(path.read_text(encoding="utf-8"))
     assert len(page.images) == len(tour.STOPS) == 5
@@ -61,7 +61,7 @@ def test_nothing_is_written_when_a_stop_fails(tmp_path, tiny_load):
         return tiny_load(name)
 
     with pytest.raises(FileNotFoundError):
-        tour.run(tmp_path / "tour", steps=10, load=load)
+        tour.run(tmp_path / "tour", steps=20, load=load)
     assert not (tmp_path / "tour").exists()
 
 

@@ -34,9 +34,9 @@ def study(
     crowd: int = 1000,
     steps: int = 30,
     strengths: Sequence[float] = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 1.0),
-    etas: Sequence[float] = (0.1, 0.5, 1.0),
+    etas: Sequence[float] = (0.1, 1.0),
     sdedit_etas: Sequence[float] = (1.0,),
-    refines: Sequence[float] = (0.0, 0.05, 0.1),  # the paper refines cats to dogs at 100 of 1000 steps
+    refines: Sequence[float] = (0.0, 0.05),  # the paper refines cats to dogs at 100 of 1000 steps
     cases: Sequence[str] = ("cat-dog", "wild-dog"),
     threshold: float = 0.99,  # on the tuning pictures, so that 98 % hold on others
     batch: int = 125,
