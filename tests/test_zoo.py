@@ -103,7 +103,9 @@ def test_missing_files_and_unknown_names_are_refused(small_zoo):
 def test_configs_of_another_version_are_refused():
     with pytest.raises(ValueError, match="config: AutoencoderConfig has no colour; it has image_channels"):
         zoo.network_of("autoencoder", {"colour": 1})
-    with pytest.raises(ValueError, match="kind: expected one of autoencoder, clip, denoiser, probe, segmenter, got 'gan'"):
+    with pytest.raises(
+        ValueError, match="kind: expected one of autoencoder, clip, denoiser, probe, segmenter, got 'gan'"
+    ):
         zoo.network_of("gan", {})
 
 
