@@ -21,7 +21,7 @@ EVERY = 10  # steps: what a killed run loses at most
 
 
 @dataclass(frozen=True)
-class Guided:
+class Outcome:
     """The chains before and after, and which share of the steps was accepted (since the run last started)."""
 
     first: LangevinStep
@@ -29,7 +29,9 @@ class Guided:
     acceptance: float
 
 
-def run(model: LatentDiffusion, energy: Energy, out: Path, facts: dict, resume: bool = True, **settings: Any) -> Guided:
+def run(
+    model: LatentDiffusion, energy: Energy, out: Path, facts: dict, resume: bool = True, **settings: Any
+) -> Outcome:
     """Guide and write the pictures of the start and the end, above each other, into the PNG `out`.
 
     settings: arguments of `guide`, all JSON-able; with `facts`, such as the model's name, they tell one run from another.
@@ -48,7 +50,7 @@ def run(model: LatentDiffusion, energy: Energy, out: Path, facts: dict, resume: 
     rows = {"start": first.images(), "end": last.images()}
     grid(list(rows.values()), alt=f"Pictures guided by {energy}.", row_labels=list(rows), display=False).save(out)
     kept.unlink()
-    return Guided(first, last, torch.stack(moved[1:] or moved).float().mean().item())
+    return Outcome(first, last, torch.stack(moved[1:] or moved).float().mean().item())
 
 
 def keep(chain: Iterator[LangevinStep], path: Path, facts: dict) -> Iterator[LangevinStep]:
@@ -85,7 +87,7 @@ def show(chain: Iterator[LangevinStep]) -> Iterator[LangevinStep]:
             yield state
 
 
-def report(energy: Energy, done: Guided, adjusted: bool) -> Iterator[str]:
+def report(energy: Energy, done: Outcome, adjusted: bool) -> Iterator[str]:
     """A line for each energy, before its weight, and one for the prior: means at the start and at the end."""
     first, last = done.first, done.last
     for term, before, after in zip(energy.terms, first.parts.mean(0), last.parts.mean(0), strict=True):

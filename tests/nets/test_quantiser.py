@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from minidiff.nets import quantiser as module
 from minidiff.nets.quantiser import COMMITMENT, DECAY, Upkeep, VectorQuantiser, entropy, perplexity, use
@@ -159,6 +160,7 @@ def test_processes_count_together_and_agree(tmp_path):
     script = """
         import sys, torch
         import torch.distributed as processes
+        from safetensors.torch import save_file
         from minidiff.nets.quantiser import Upkeep, VectorQuantiser
         rank, folder = int(sys.argv[1]), sys.argv[2]
         processes.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -166,17 +168,18 @@ def test_processes_count_together_and_agree(tmp_path):
         quantiser.codebook.copy_(torch.tensor([[0.0], [10.0], [20.0], [90.0]]))
         raw = torch.tensor([[1.0, 9.0], [5.0, 21.0]][rank])[None, None, None]
         moved = upkeep(quantiser, raw, quantiser.nearest(raw), torch.tensor([3 + rank]))
-        torch.save((quantiser.codebook, moved, upkeep.state_dict()), f"{folder}/{rank}.pt")
+        save_file({"codebook": quantiser.codebook.data, "moved": moved} | upkeep.state_dict(), f"{folder}/{rank}.safetensors")
         processes.destroy_process_group()
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     both = [subprocess.Popen([*command, str(rank), tmp_path]) for rank in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
-    (codebook, moved, memory), other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert moved.tolist() == other[1].tolist() == [False, False, False, True]  # 20 is used by the second process
-    assert codebook.flatten()[:3].tolist() == pytest.approx([3.0, 9.0, 21.0])  # 5 is as near to 0: the first of equals
-    assert codebook[3].item() in (1.0, 9.0) and torch.equal(codebook, other[0])  # a vector of the first process
-    assert all(torch.equal(memory[name], other[2][name]) for name in memory)
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["moved"].tolist() == [False, False, False, True]  # 20 is used by the second process
+    codebook = first["codebook"].flatten()
+    assert codebook[:3].tolist() == pytest.approx([3.0, 9.0, 21.0])  # 5 is as near to 0: the first of equals
+    assert codebook[3].item() in (1.0, 9.0)  # a vector of the first process
 
 
 def test_bad_input():

@@ -28,6 +28,12 @@ COMMON = {
 }
 
 
+@pytest.fixture
+def common():
+    """What all tiny recipes have in common."""
+    return COMMON
+
+
 @pytest.fixture(autouse=True)
 def fresh_accelerate():
     """Accelerate remembers the device of a process's first run; here each test chooses its own."""

@@ -1,14 +1,12 @@
 """A model that is told things, from its recipe to the zoo and back: what each item is told, and that it listens."""
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
 
 from minidiff import zoo
 from minidiff.conditioning import MAP_CHANNELS, MAPS, condition
-from minidiff.data.critters import Critters
 from minidiff.data.degradations import random_masks
 from minidiff.data.renderer import PARTS
 from minidiff.nets.segmenter import SegmenterConfig
@@ -19,19 +17,11 @@ from minidiff.training.export import export
 from minidiff.training.judges import SegmenterRecipe
 from minidiff.training.loop import train
 
-COMMON = {
-    "pictures": partial(Critters, species="all", length=48, size=16, seed=7),
-    "held_out": partial(Critters, species="all", length=20, size=16, seed=8),
-    "steps": 10,
-    "batch": 8,
-    "lr": 1e-3,
-    "warmup": 3,
-}
 ROUTES = (("text", 0.3), ("label", 0.2), ("layout+text", 0.2), ("known", 0.2), ("", 0.1))
 
 
 @pytest.fixture
-def recipe():
+def recipe(common):
     config = UNetConfig(
         in_channels=4, channels=(32,), attention=(True,), time=16, context=32, classes=3, maps=MAP_CHANNELS,
         map_features=4, map_factor=4,
@@ -43,7 +33,7 @@ def recipe():
         autoencoder="tiny-autoencoder",
         text="tiny-clip",
         routes=ROUTES,
-        **COMMON,
+        **common,
     )
 
 
@@ -133,10 +123,10 @@ def test_a_recipe_with_wrong_routes_is_refused(recipe):
         dataclasses.replace(recipe, routes=(("text", 0.5),))
 
 
-def test_the_segmenter_learns_from_maps(tmp_path, monkeypatch):
+def test_the_segmenter_learns_from_maps(common, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
     config = SegmenterConfig(parts=len(PARTS), widths=(32, 32))
-    recipe = SegmenterRecipe(name="tiny-segmenter", config=config, seed=6, **(COMMON | {"steps": 40, "lr": 5e-3}))
+    recipe = SegmenterRecipe(name="tiny-segmenter", config=config, seed=6, **(common | {"steps": 40, "lr": 5e-3}))
     losses = [step.loss for step in train(recipe, tmp_path / "run", cpu=True)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     export(tmp_path / "run", chosen=recipe)
