@@ -30,11 +30,11 @@ BACKGROUNDS = {
     "blue": (0.34, 0.48, 0.78), "purple": (0.56, 0.40, 0.72), "pink": (0.92, 0.62, 0.74),
 }  # fmt: skip
 HATS = {
-    "red": (0.85, 0.16, 0.18),
-    "blue": (0.15, 0.32, 0.85),
-    "green": (0.10, 0.60, 0.28),
-    "yellow": (0.98, 0.84, 0.15),
-}
+    "red": (0.62, 0.03, 0.07),
+    "blue": (0.06, 0.12, 0.62),
+    "green": (0.02, 0.38, 0.14),
+    "yellow": (1.00, 0.93, 0.02),
+}  # strong, so that no background hides them
 
 RARE_RATES = {"glasses": 0.02, "hat": 0.01, "baby": 0.01}  # how often each group occurs in the world
 COMMON_RATES = {"glasses": 0.15, "hat": 0.15, "baby": 0.02}  # the same world where accessories are in fashion
@@ -47,7 +47,7 @@ class Factors:
     species: Tensor  # long, index into species.NAMES
     x: Tensor  # [-0.15, 0.15], to the right
     y: Tensor  # [-0.08, 0.18], downwards
-    size: Tensor  # head radius, [0.48, 0.68]
+    size: Tensor  # head radius, [0.48, 0.70]
     tilt: Tensor  # radians, [-0.4, 0.4], clockwise
     gaze_x: Tensor  # [-1, 1]
     gaze_y: Tensor  # [-1, 1]
@@ -134,7 +134,7 @@ def sample_factors(
         else torch.full_like(seeds, species_index(species)),
         x=between(-0.15, 0.15, "x"),
         y=between(-0.08, 0.18, "y"),
-        size=between(0.48, 0.68, "size"),
+        size=between(0.48, 0.70, "size"),
         tilt=between(-0.4, 0.4, "tilt"),
         gaze_x=between(-1, 1, "gaze x"),
         gaze_y=between(-1, 1, "gaze y"),

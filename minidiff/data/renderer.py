@@ -15,6 +15,7 @@ from minidiff.data.factors import Factors
 from minidiff.data.species import shapes
 
 CREAM, PINK, BLACK, WHITE = (0.98, 0.95, 0.88), (0.95, 0.60, 0.62), (0.09, 0.08, 0.10), (1.0, 1.0, 1.0)
+FRAMES = (0.86, 0.08, 0.50)  # of glasses: a colour that no coat and no eye has
 PARTS = (
     "background",
     "ears",
@@ -172,7 +173,7 @@ def _layers(f: Factors, size: int) -> Iterator[Layer]:
     lens = ((side - EYE_X).square() + eye_v.square()).sqrt() - 0.35
     bridge = torch.maximum((v - EYE_Y - 0.06 * baby + 0.05).abs() - 0.04, side - 0.10)
     yield Layer("glasses", cover(lens) * 0.22 * worn, flat(WHITE))
-    yield Layer("glasses", cover(torch.minimum(lens.abs() - 0.05, bridge)) * worn, flat(BLACK))
+    yield Layer("glasses", cover(torch.minimum(lens.abs() - 0.05, bridge)) * worn, flat(FRAMES))
     worn = column["hat"].to(dtype)
     brim_y = 0.06 - shape["head_height"]
     crown = torch.maximum(side - 0.44 + 0.08 * (v - brim_y), (v - brim_y + 0.30).abs() - 0.30)
