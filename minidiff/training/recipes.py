@@ -99,11 +99,14 @@ def study_pictures(seed: int) -> dict[str, partial]:
     }
 
 
-def study_autoencoder(f: int, channels: int, seed: int, codes: int = 0) -> AutoencoderRecipe:
-    """KL-regularised, or quantised to `codes` vectors. The same widths, pictures and steps whatever f and channels are."""
+def study_autoencoder(
+    f: int, channels: int, seed: int, codes: int = 0, suffix: str = "", **terms
+) -> AutoencoderRecipe:
+    """KL-regularised, or quantised to `codes` vectors. The same widths, pictures and steps whatever f and channels are;
+    `terms` are weights of the loss that the others leave at 0."""
     bottleneck = "vq" if codes else "kl"
     return AutoencoderRecipe(
-        name=f"study-{bottleneck}-f{f}-c{channels}",
+        name=f"study-{bottleneck}-f{f}-c{channels}{suffix}",
         config=AutoencoderConfig(
             latent_channels=channels,
             patch=f // 2,
@@ -119,6 +122,7 @@ def study_autoencoder(f: int, channels: int, seed: int, codes: int = 0) -> Autoe
         batch=32,
         lr=2e-3,
         coarse_until=0.0,  # the full resolution alone counts
+        **terms,
     )
 
 
@@ -238,6 +242,18 @@ ALL = (
     study_autoencoder(4, 3, seed=311, codes=512),
     study_autoencoder(8, 4, seed=312, codes=1024),
     study_autoencoder(16, 8, seed=313, codes=1024),
+    ProbeRecipe(  # sees for the perceptual term, so that the judge of the study is another network
+        name="study-probe",
+        config=critters_config(size=32),
+        **study_pictures(330),
+        seed=330,
+        steps=1_500,
+        batch=64,
+        lr=1e-3,
+    ),
+    study_autoencoder(
+        8, 4, seed=302, suffix="-gan", perceptual_weight=1.0, perceptual="study-probe", adversary_weight=0.5
+    ),
     study_denoiser("study-pixels", None, seed=320, steps=2_500),
     study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),
 )

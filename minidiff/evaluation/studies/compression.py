@@ -37,6 +37,7 @@ AUTOENCODERS = {  # and the side of their pictures
     "study-kl-f2-c2": SIZE,
     "study-kl-f4-c3": SIZE,
     "study-kl-f8-c4": SIZE,
+    "study-kl-f8-c4-gan": SIZE,
     "study-kl-f8-c8": SIZE,
     "study-kl-f8-c16": SIZE,
     "study-kl-f16-c8": SIZE,
@@ -164,7 +165,8 @@ def autoencoder_marks(autoencoder: nn.Module, images: Tensor, again: Tensor, pro
 
 def dot(name: str, marks: Marks) -> Dot:
     f, channels, rate, left = (marks[key].estimate.value for key in ("f", "channels", "rate", "rmse"))
-    return Dot(name, "VQ" if "codes" in marks else "KL", f"f{f} c{channels}", rate, left)
+    label = f"f{f:g} c{channels:g}" + " GAN" * name.endswith("-gan")
+    return Dot(name, "VQ" if "codes" in marks else "KL", label, rate, left)
 
 
 def denoiser_marks(name: str, model: LatentDiffusion, training: Estimate, sampling: Estimate) -> Marks:
