@@ -156,7 +156,7 @@ ALL = (
     ),
     critters_denoiser("cat", 101, 7_000),
     critters_denoiser("dog", 102, 8_000),
-    critters_denoiser("wild", 103, 5_500),
+    critters_denoiser("wild", 103, 4_500),
     ProbeRecipe(
         name="critters-probe",
         config=critters_config(),
