@@ -783,7 +783,7 @@ plot.grid([torch.stack(row) for row in zip(*columns)], column_labels=labels, sca
 # %% [markdown]
 # *Between strangers neither column shows an animal that anyone would draw.*
 #
-# Over 2 or 4 pixels the latents win by about 2 dB: within a cell a small move is a small, almost straight change.
+# Over 2 or 4 pixels the latents win by more than 2 dB: within a cell a small move is a small, almost straight change.
 # Over 8 pixels, a cell's width, they win nothing. **Smooth is not the same as meaningful.** Latents are a smaller
 # picture, not a list of meanings. A space in which the middle between two animals is an animal comes with lesson 8.
 #
@@ -817,7 +817,7 @@ plot.grid(rows, row_labels=["truth", *half], alt=alt)
 # *All rows are 32x32 pixels, enlarged.*
 #
 # Averaged latents are latents of the smaller picture, because the decoder was asked for it. The encoder was never asked
-# to *read* small pictures, and loses about 3 dB more.
+# to *read* small pictures, and loses about 4 dB more.
 #
 # ## 11. What has it learnt?
 #
@@ -898,7 +898,7 @@ assert near["B"] < 16 and near["G"] < 20 and max(near["A"], near["E"]) < 23 < ne
 # - **A**, four tiles. Each tile ends in padding and has its own norms: a cross of seams, and eyes that do not fit. (Large
 #   pictures are tiled with overlap.)
 # - **B**, height and width exchanged. Shapes fit, nothing complains.
-# - **C**, $[0, 1]$. Paler pictures of half the contrast are still in the family. You see a faint net, and lose 5 dB.
+# - **C**, $[0, 1]$. Paler pictures of half the contrast are still in the family. You see a faint net, and lose 6 dB.
 # - **D** is right.
 # - **E**, no clamp. The decoder overshoots a little; 257 becomes 1, and white turns dark.
 # - **F**, rounded. Faces survive, colours slip: a first taste of a *quantiser* (lesson 3).

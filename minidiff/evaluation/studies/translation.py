@@ -30,10 +30,10 @@ QUICK = {"n": 16, "tuning": 8, "crowd": 70, "steps": 10, "strengths": (0.5, 1.0)
 
 def study(
     n: int = 500,
-    tuning: int = 200,
+    tuning: int = 300,
     crowd: int = 1000,
     steps: int = 30,
-    strengths: Sequence[float] = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 1.0),
+    strengths: Sequence[float] = (0.2, 0.25, 0.3, 0.35, 0.4, 0.6, 1.0),
     etas: Sequence[float] = (0.1, 1.0),
     sdedit_etas: Sequence[float] = (1.0,),
     refines: Sequence[float] = (0.0, 0.05),  # the paper refines cats to dogs at 100 of 1000 steps
