@@ -47,19 +47,21 @@ def compare(
     batch: int,
     done: Callable[[int], None],
     show: int,
+    highest: float = 1.0,
 ) -> Comparison:
-    """Run every point on the tuning pictures, choose, run every point on the held-out ones.
+    """Run the points up to strength `highest` on the tuning pictures, choose, run every point on the held-out ones.
 
     `done` hears about each network call (a picture once through one network).
     """
 
-    def outcomes(marker: Marker) -> Iterator[tuple[Point, Outcome]]:
+    def outcomes(marker: Marker, points: Sequence[Point]) -> Iterator[tuple[Point, Outcome]]:
         return run_all(case.source, case.target, marker.images, points, steps, batch, done)
 
-    tuning = {point: case.tuning.verdict(outcome.images) for point, outcome in outcomes(case.tuning)}
+    low = up_to(highest, points)
+    tuning = {point: case.tuning.verdict(outcome.images) for point, outcome in outcomes(case.tuning, low)}
     best = choose(tuning, case.tuning.success, case.tuning.criterion, threshold)
     marks, nearness, shown, rows = {}, {}, {}, []
-    for point, outcome in outcomes(case.held_out):
+    for point, outcome in outcomes(case.held_out, points):
         marks[point] = case.held_out.mark(outcome.images) | cost(outcome)
         if hasattr(case.held_out, "truth"):
             nearness[point] = psnr(outcome.images, case.held_out.truth)
@@ -75,6 +77,11 @@ def compare(
         rows += chosen + as_rows(path, marks[point], seed)
     rows += ahead(case, nearness, best)
     return Comparison(rows, marks, best, shown)
+
+
+def up_to(highest: float, points: Sequence[Point]) -> list[Point]:
+    """The points of a strength at which a method may choose to work."""
+    return [point for point in points if point.strength <= highest]
 
 
 def choose(tuning: dict[Point, Marks], success: str, criterion: str, threshold: float) -> dict[str, Point]:
