@@ -739,7 +739,7 @@ for message, call in {
 #    two models share their axes: $\cos\theta$ for Gaussians.
 # 3. Strength trades "a dog" for "this dog". Compare methods at their own best points, chosen on other pictures.
 # 4. Colours survive even full strength, pose only a low one. The drawings share the pose; the networks let go of it.
-# 5. At full strength SDEdit keeps nothing. At its own best strength it is still more than 2.5 dB behind; DDIB is level.
+# 5. At full strength SDEdit keeps nothing. At its own best strength it is still more than 1.5 dB behind; DDIB is level.
 #
 # diffusers has the one-model, text-driven form, `CycleDiffusionPipeline`, among its deprecated pipelines.
 #
