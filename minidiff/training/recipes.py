@@ -99,9 +99,7 @@ def study_pictures(seed: int) -> dict[str, partial]:
     }
 
 
-def study_autoencoder(
-    f: int, channels: int, seed: int, codes: int = 0, suffix: str = "", **terms
-) -> AutoencoderRecipe:
+def study_autoencoder(f: int, channels: int, seed: int, codes: int = 0, suffix: str = "", **terms) -> AutoencoderRecipe:
     """KL-regularised, or quantised to `codes` vectors. The same widths, pictures and steps whatever f and channels are;
     `terms` are weights of the loss that the others leave at 0."""
     bottleneck = "vq" if codes else "kl"
@@ -252,7 +250,7 @@ ALL = (
         lr=1e-3,
     ),
     study_autoencoder(
-        8, 4, seed=302, suffix="-gan", perceptual_weight=1.0, perceptual="study-probe", adversary_weight=0.5
+        8, 4, seed=307, suffix="-gan", perceptual_weight=1.0, perceptual="study-probe", adversary_weight=0.5
     ),
     study_denoiser("study-pixels", None, seed=320, steps=2_500),
     study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),

@@ -23,7 +23,8 @@ def test_translation_writes_figures_tables_charts_and_pictures(tmp_path, tiny_lo
 
     sdedit = found["cat-dog/grid/sdedit/strength 0.5/eta 1/calls"]
     assert (sdedit.value, sdedit.n, sdedit.seed) == (2, 8, 2)
-    assert found["cat-dog/tuning/ddib/strength 1/eta 0/success"].n == 4
+    assert found["cat-dog/tuning/ddib/strength 0.5/eta 0/success"].n == 4
+    assert not any("tuning/ddib/strength 1/" in row.name for row in found.rows)
     assert found["cat-dog/best/truth/psnr_truth"].value is None  # infinite
     assert found["cat-dog/best/copy/psnr_truth"].value > 5
     assert found["cat-dog/ahead/sdedit/strength 0.5/eta 0.5/psnr_truth"].interval is not None
