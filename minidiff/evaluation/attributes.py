@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minidiff.data.captions import ATTRIBUTES, OPTIONAL, attributes_of
+from minidiff.data.captions import ATTRIBUTES, MOOD, OPTIONAL, attributes_of
+from minidiff.data.edits import Edits
 from minidiff.data.factors import HATS, Factors
 from minidiff.evaluation.probes import read_all
 from minidiff.nets.probe import Probe
@@ -43,6 +44,22 @@ def pose_kept(answers: dict[str, Tensor], factors: Factors) -> Tensor:
     """In which pictures place, size and tilt are within POSE of the truth, (B,) bool."""
     near = [(answers[name] - getattr(factors, name)).abs() <= limit for name, limit in POSE.items()]
     return torch.stack(near).all(0)
+
+
+def outcomes(answers: dict[str, Tensor], todo: Edits) -> tuple[Tensor, Tensor]:
+    """Of edited pictures, by a probe's answers: which show what the new caption says, and which kept all else, (B,) bool.
+
+    All else is every other word, and the pose. A smile is kept that moved by less than makes a word: where the old one
+    stood next to the border of a word, the word itself may change for nothing.
+    """
+    hits = agreement(read_attributes(answers), todo.after)
+    same_smile = (answers["smile"] - todo.factors.smile).abs() <= MOOD
+    success, rest = [], []
+    for i, changed in enumerate(todo.changed):
+        success.append(hits[changed][i])
+        words = [hits[name][i] for name in ATTRIBUTES if name not in (changed, "mood")]
+        rest.append(torch.stack([*words, torch.tensor(changed == "mood") | same_smile[i]]).all())
+    return torch.stack(success), torch.stack(rest) & pose_kept(answers, todo.factors)
 
 
 def words_right(probe: Probe, images: Tensor, wanted: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from minidiff.conditioning import MAPS, one_hot, with_ones
 from minidiff.data.degradations import blur, random_masks, random_sigmas, shrink
 from minidiff.data.pictures import Pictures
 from minidiff.denoiser import Denoiser
+from minidiff.nets.unet import UNet
 from minidiff.seeds import uniform
 from minidiff.training.bank import Bank, Watch, layout_bank, picture_bank, to_images, unwatched
 from minidiff.training.denoisers import DenoiserRecipe
@@ -26,11 +27,13 @@ class ConditionalRecipe(DenoiserRecipe):
     """A denoiser of Critters told captions, class labels (species) and pictures, in the shares of `routes`.
 
     A route is a "+"-joined list of "text", "label", "layout", "low_res", "blurred", "known"; "" tells nothing. `text` is
-    the CLIP of the zoo whose text tower reads the captions; it stays as it is.
+    the CLIP of the zoo whose text tower reads the captions; it stays as it is. `start` is a model of the zoo whose
+    weights training begins with; what it cannot be told yet has no say at first.
     """
 
     text: str
     routes: tuple[tuple[str, float], ...]
+    start: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,7 +45,12 @@ class ConditionalRecipe(DenoiserRecipe):
             raise ValueError(f"routes: expected shares that sum to 1, got {self.routes}")
 
     def sources(self) -> dict[str, str]:
-        return super().sources() | {"text_sha256": zoo.describe(self.text)["sha256"]}
+        others = {"text": self.text} | ({"start": self.start} if self.start else {})
+        return super().sources() | {f"{role}_sha256": zoo.describe(name)["sha256"] for role, name in others.items()}
+
+    def prepare(self, network: Denoiser, bank: Bank) -> None:
+        if self.start:
+            begin_with(network.net, zoo.load(self.start).denoiser.net)
 
     def rows(self, pictures: Pictures, watch: Watch = unwatched) -> Bank:
         from minidiff.data.captions import short_captions
@@ -98,6 +106,22 @@ class ConditionalRecipe(DenoiserRecipe):
         stack = torch.cat([part * told[name].view(-1, 1, 1, 1) for name, part in parts.items()], dim=1)
         any_map = torch.stack([told[name] for name in MAPS]).any(0)
         return network.net.map_encoder(stack) * any_map.view(-1, 1, 1, 1)
+
+
+@torch.no_grad()
+def begin_with(net: UNet, other: UNet) -> None:
+    """Give `net` the weights of `other`, which is told less: map features that only `net` takes count nothing at first
+    (as in Brooks, Holynski & Efros, "InstructPix2Pix", CVPR 2023, section 3.2).
+
+    Raises ValueError when the networks differ in more than maps.
+    """
+    weights, own = other.state_dict(), net.state_dict()
+    known = weights.pop("first.weight")
+    wrong = sorted(name for name, weight in weights.items() if name not in own or own[name].shape != weight.shape)
+    if wrong or own["first.weight"].shape[0] != len(known):
+        raise ValueError(f"start: expected a network of the same widths; these weights do not fit: {wrong}")
+    net.load_state_dict(own | weights | {"first.weight": torch.zeros_like(own["first.weight"])})
+    net.first.weight[:, : known.shape[1]] = known
 
 
 @cache

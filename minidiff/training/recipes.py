@@ -57,7 +57,7 @@ def critters_denoiser(species: str, seed: int, steps: int) -> DenoiserRecipe:
 
 
 def critters_conditional(
-    name: str, seed: int, steps: int, routes: tuple[tuple[str, float], ...], config: UNetConfig
+    name: str, seed: int, steps: int, routes: tuple[tuple[str, float], ...], config: UNetConfig, **others
 ) -> ConditionalRecipe:
     """All species in one model, told what to draw by the given routes."""
     return ConditionalRecipe(
@@ -71,8 +71,9 @@ def critters_conditional(
         seed=seed,
         steps=steps,
         batch=64,
-        lr=1e-3,
         decay=0.9995,
+        lr=1e-3,
+        **others,
     )
 
 
@@ -181,7 +182,7 @@ ALL = (
     critters_conditional(
         "maps",
         107,
-        12_000,
+        5_000,
         (
             ("layout", 0.2),
             ("layout+text", 0.1),
@@ -193,6 +194,7 @@ ALL = (
             ("", 0.1),
         ),
         UNetConfig(**TALL, context=128, classes=3, maps=MAP_CHANNELS),
+        start="critters-text",
     ),
     SegmenterRecipe(
         name="critters-segmenter",

@@ -4,7 +4,9 @@ import torch
 
 from minidiff.data.captions import attributes_of
 from minidiff.data.critters import COMMON_RATES, Critters
-from minidiff.evaluation.attributes import agreement, pose_kept, read_attributes
+from minidiff.data.edits import edits
+from minidiff.data.factors import BACKGROUNDS
+from minidiff.evaluation.attributes import agreement, outcomes, pose_kept, read_attributes
 from minidiff.evaluation.probes import critters_targets
 
 
@@ -43,3 +45,36 @@ def test_a_pose_is_kept_within_two_pixels_and_seven_degrees():
     answers["x"] = ours.x + torch.tensor([0.0, 0.07, 0.05, 0.0])
     answers["tilt"] = ours.tilt + torch.tensor([0.0, 0.0, 0.0, -0.13])
     assert pose_kept(answers, ours).tolist() == [True, False, True, False]
+
+
+def edited(todo):
+    """Perfect answers for the true results."""
+    answers = {name: value.clone() for name, value in critters_targets(todo.factors).items()}
+    for i, name in enumerate(todo.changed):
+        if name == "species":
+            answers["species"][i] = ("cat", "dog", "wild").index(todo.after[i]["species"])
+        elif name == "mood":
+            answers["smile"][i] = {"smiling": 0.8, "sad": -0.8}[todo.after[i]["mood"]]
+        else:
+            answers["background"][i] = torch.tensor(BACKGROUNDS[todo.after[i]["background"]])
+    return answers
+
+
+def test_an_edit_is_marked_by_what_changed_and_by_all_that_should_not():
+    todo = edits(2, seed=3, kinds=("species", "background", "expression"), size=16)
+    success, kept = outcomes(critters_targets(todo.factors), todo)  # nothing done
+    assert not success.any() and kept.all()
+    answers = edited(todo)
+    success, kept = outcomes(answers, todo)
+    assert success.all() and kept.all()
+    answers["tilt"] = answers["tilt"] + torch.tensor([0.0, 0.5, 0.0, 0.0, 0.0, 0.0])
+    answers["glasses"][2] = 1 - answers["glasses"][2]
+    success, kept = outcomes(answers, todo)
+    assert success.all() and kept.tolist() == [True, False, False, True, True, True]
+
+
+def test_a_smile_may_cross_the_border_of_a_word_but_not_move_by_a_word():
+    todo = edits(4, seed=3, kinds=("background",), size=16)
+    answers = edited(todo)
+    answers["smile"] = todo.factors.smile + torch.tensor([0.3, -0.3, 0.4, -0.4])
+    assert outcomes(answers, todo)[1].tolist() == [True, True, False, False]

@@ -10,9 +10,9 @@ from minidiff.conditioning import MAP_CHANNELS, MAPS, condition
 from minidiff.data.degradations import random_masks
 from minidiff.data.renderer import PARTS
 from minidiff.nets.segmenter import SegmenterConfig
-from minidiff.nets.unet import UNetConfig
+from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.training.bank import to_images
-from minidiff.training.conditional import ConditionalRecipe, tower
+from minidiff.training.conditional import ConditionalRecipe, begin_with, tower
 from minidiff.training.export import export
 from minidiff.training.judges import SegmenterRecipe
 from minidiff.training.loop import train
@@ -56,6 +56,25 @@ def test_items_are_told_by_routes_in_their_shares(recipe):
     )
     assert not (told["layout"] & ~told["text"]).any() and not (told["known"] & told["text"]).any()
     assert torch.equal(recipe.told(torch.tensor([17]))["text"], told["text"][17:18])
+
+
+def test_a_start_is_the_model_it_came_from_whatever_the_maps_show(recipe):
+    told_less = UNet(dataclasses.replace(recipe.config, maps=0))
+    for parameter in told_less.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    net = UNet(recipe.config)
+    begin_with(net, told_less)
+    x, t, tokens, mask = torch.randn(2, 4, 4, 4), torch.tensor([3, 500]), torch.randn(2, 5, 32), torch.ones(2, 5) > 0
+    features = torch.randn(2, recipe.config.map_features, 4, 4, requires_grad=True)
+    with torch.no_grad():
+        assert torch.allclose(net(x, t, tokens, mask, features), told_less(x, t, tokens, mask), atol=1e-6)
+    net(x, t, tokens, mask, features).square().sum().backward()
+    assert net.first.weight.grad[:, 4:].abs().max() > 0  # it can learn to look
+
+
+def test_a_start_of_other_widths_is_refused(recipe):
+    with pytest.raises(ValueError, match="start: expected a network of the same widths"):
+        begin_with(UNet(recipe.config), UNet(dataclasses.replace(recipe.config, maps=0, channels=(64,))))
 
 
 def test_from_training_to_the_zoo_and_back(recipe, partners, tmp_path):

@@ -1,8 +1,8 @@
 """Editing by words against the right answer: six kinds of edits, five ways to make them, each at its own best.
 
 Wu & De la Torre, "A latent space of stochastic diffusion models" (ICCV 2023), section 4.2, with edits whose true result
-is known. An edit succeeds when the probe reads the new attribute; it keeps the rest when all other attributes are as
-before and the pose is (`minidiff.evaluation.attributes`). Settings are chosen on edits of other pictures, by success x kept.
+is known. An edit succeeds when the probe reads the new attribute; it keeps the rest when all other attributes and the
+pose are as before (`minidiff.evaluation.attributes.outcomes`). Settings are chosen on edits of other pictures, by success x kept.
 """
 
 import time
@@ -20,7 +20,7 @@ from minidiff import plot, zoo
 from minidiff.attention_control import Control
 from minidiff.data.edits import KINDS, Edits, edits
 from minidiff.evaluation import results
-from minidiff.evaluation.attributes import agreement, pose_kept, read_attributes
+from minidiff.evaluation.attributes import outcomes
 from minidiff.evaluation.clip_scores import clip_score, directional_score
 from minidiff.evaluation.intervals import Estimate, mean, share
 from minidiff.evaluation.metrics import psnr
@@ -132,23 +132,10 @@ def run(model: LatentDiffusion, todo: Edits, setting: Setting, steps: int) -> tu
 
 def verdict(probe: Probe, images: Tensor, todo: Edits) -> Marks:
     """Success, what else was kept, and both at once."""
-    success, kept = outcomes(probe, images, todo)
+    success, kept = outcomes(read_all(probe, images), todo)
     both = {"success": success, "kept": kept, "both": success & kept}
     marks = {name: Mark(share(hits), "share") for name, hits in both.items()}
     return marks | {"product": Mark(Estimate(_product(marks), None, len(images)), "share")}
-
-
-def outcomes(probe: Probe, images: Tensor, todo: Edits) -> tuple[Tensor, Tensor]:
-    """Which edits show the new attribute, and which kept everything else: (B,) bool each."""
-    answers = read_all(probe, images)
-    hits = agreement(read_attributes(answers), todo.after)
-    hits.pop("all")
-    rows = range(len(todo))
-    success = torch.stack([hits[todo.changed[i]][i] for i in rows])
-    words = torch.stack(
-        [torch.stack([hit[i] for name, hit in hits.items() if name != todo.changed[i]]).all() for i in rows]
-    )
-    return success, words & pose_kept(answers, todo.factors)
 
 
 def likeness(model: LatentDiffusion, images: Tensor, todo: Edits) -> Marks:
@@ -165,7 +152,7 @@ def likeness(model: LatentDiffusion, images: Tensor, todo: Edits) -> Marks:
 
 
 def _by_kind(path: str, probe: Probe, images: Tensor, todo: Edits) -> list[results.Row]:
-    success, kept = outcomes(probe, images, todo)
+    success, kept = outcomes(read_all(probe, images), todo)
     rows = []
     for kind in dict.fromkeys(todo.kinds):
         these = torch.tensor([each == kind for each in todo.kinds])
