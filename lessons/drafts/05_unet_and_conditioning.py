@@ -103,9 +103,9 @@ print("caption:", captions[0])
 # ## 1. Do it wrong first
 #
 # What must a denoiser look at? Nearby things, you would think: edges, fur, the rim of an eye. So let each place see its
-# own neighbourhood and no more. How good that can be we find out without training. Let 500 cats be all the data there
-# are. The best guess at a place is then an average of these cats, weighted by how well each explains the noisy window
-# around it. (Kamb and Ganguli, 2025, predict in this way what convolutional networks draw.)
+# own neighbourhood and no more. How good that can be needs no training. Let 500 cats be all the data there are. The best
+# guess at a place is then an average of these cats, weighted by how well each explains the noisy window around it. (Kamb
+# and Ganguli, 2025, predict in this way what convolutional networks draw.)
 
 
 # %%
@@ -321,8 +321,7 @@ assert not torch.allclose(conv(shuffled), conv(h).flatten(2)[:, :, order].view_a
 # **Why divide by $\sqrt d$?** Let the numbers in a query and a key be independent, with variance 1. Their product is a sum
 # of $d$ terms of variance 1: its variance is $d$. A softmax of $n$ scores from $\mathcal N(0, s^2)$ listens to
 # $n\, e^{-s^2/2}$ keys (the exponential of its entropy), as long as $s^2 < 2 \log n$. Beyond, it freezes on the few
-# largest (Derrida, 1981). With the division $s = 1$: 61 % of the keys have a say. Without it $s^2 = d = 32$, and
-# $2 \log 64$ is 8.3.
+# largest. With the division $s = 1$: 61 % of the keys have a say. Without it $s^2 = d = 32$, and $2 \log 64$ is 8.3.
 #
 # **What does it cost?** For $n$ places of $C$ channels four 1x1 convolutions and two products: $4nC^2 + 2n^2C$
 # multiply-adds.
@@ -378,9 +377,8 @@ assert more.median() > 4 and stays > 0.9 and strays < 0.3
 # *Third row: bright cells are those that the eye above listens to. Fourth row: those that the upper left corner listens
 # to.*
 #
-# Nobody told the network what an eye is. It found out that the best way to guess one eye is to look at the other,
-# wherever it may be; a window of 3 cannot. And background listens to background. These are the two things that fell apart
-# in section 1.
+# Nobody told the network what an eye is. It found out that the best way to guess one eye is to look at the other, wherever
+# it may be. And background listens to background. These are the two things that fell apart in section 1.
 #
 # ## 4. Cross-attention: the first route
 #
@@ -584,9 +582,9 @@ plot.curves(gains, x=levels, xlabel="t", ylabel="gain, as a share of its largest
 # knows better, and the gain falls to zero. That is what training must find: a guess, a comparison, a gain that depends on
 # $t$.
 #
-# How well can a hole be filled? With $P$ the unknown variance in the hole given $o$, and $S$ that of the data, the
-# conditional *mean* errs by $P$, and a *sample*, which has the variance $P$ of its own, by $2P$. The lazy way is to draw
-# freely and *paste* the known pixels over it at the end: that fills the hole with a stranger, who errs by $2S$.
+# How well can a hole be filled? Let $P$ be the unknown variance in the hole given $o$, and $S$ that of the data. The
+# conditional *mean* errs by $P$, and a *sample*, which has a variance $P$ of its own, by $2P$. The lazy way is to draw
+# freely and *paste* the known pixels over it: that fills the hole with a stranger, who errs by $2S$.
 
 # %%
 H, steps, ddpm = looks["hole"], step_grid(1000, 100), DDIM(LINEAR, 1.0)
@@ -601,8 +599,6 @@ assert abs(error["the mean"] / P - 1) < 0.1 and abs(error["pasted"] / (2 * S) - 
 assert 0.85 < error["told"] / (2 * P) < 1.05
 
 # %% [markdown]
-# (That `told` errs a little less than $2P$ is no merit: a hundred steps lose some variety, as in lesson 4.)
-#
 # Remember the factor 2. **A perfect sample has twice the squared error of the mean**, so in PSNR it loses
 # $10 \log_{10} 2 = 3.01$ dB. PSNR prefers an average to a picture.
 #
@@ -636,8 +632,7 @@ print(f"IoU of the map {iou:.2f}; PSNR in dB {db}")
 #
 # ## 9. Half a cat
 #
-# Now the hole, in pictures. `critters-cat` was never told anything; what it draws can only be pasted over. `critters-maps`
-# was trained with holes.
+# Now the hole, in pictures. What `critters-cat` draws can only be pasted over. `critters-maps` was trained with holes.
 
 # %%
 hole = half[:6]
@@ -753,9 +748,9 @@ for wrong in (
 #
 # 1. A picture with noise shows how much noise it has. Is the time needed at all? Sun et al. (2025) train without, and get
 #    on well. How exactly can $t$ be read from $\lVert x_t \rVert$, and what does an error cost by the curves of section 2?
-# 2. There is a way to paint without training: draw freely, but before each step overwrite the known part of $x_t$ with the
-#    known picture under fresh noise (Lugmayr et al., 2022, start from here). How far from $2S$ to $2P$ does it get in the
-#    world of section 7, and what holds it back?
+# 2. A way to paint without training: draw freely, but before each step overwrite the known part of $x_t$ with the known
+#    picture under fresh noise (Lugmayr et al., 2022, start from here). How far from $2S$ to $2P$ does that get in section
+#    7, and what holds it back?
 # 3. Give a map of a cat and a caption that says dog. Who wins, at which noise level, and should it be so?
 #
 # ## References
@@ -780,7 +775,6 @@ for wrong in (
 # - Y. Wu, K. He. *Group normalization.* ECCV 2018. arXiv:1803.08494.
 # - A. Hertz, R. Mokady, J. Tenenbaum, K. Aberman, Y. Pritch, D. Cohen-Or. *Prompt-to-prompt image editing with cross
 #   attention control.* ICLR 2023. arXiv:2208.01626.
-# - B. Derrida. *Random-energy model: an exactly solvable model of disordered systems.* Physical Review B 24, 1981.
 # - Q. Sun, Z. Jiang, H. Zhao, K. He. *Is noise conditioning necessary for denoising generative models?* ICML 2025.
 #   arXiv:2502.13129.
 #
