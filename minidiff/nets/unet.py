@@ -116,7 +116,7 @@ def make_map_encoder(config: UNetConfig, width: int = 64) -> nn.Sequential:
     patch = config.map_factor // 2
     return nn.Sequential(
         nn.PixelUnshuffle(patch),
-        nn.Conv2d(config.maps * patch**2, width, 3, padding=1),
+        nn.Conv2d(config.maps * patch**2, width, 1),
         ResBlock(width, width),
         nn.PixelUnshuffle(2),
         nn.Conv2d(4 * width, width, 1),
