@@ -17,6 +17,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.unets.unet_2d import UNet2DOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from minidiff.bridges.schedulers import PREDICTS, check_prediction, trained_betas
@@ -74,12 +75,14 @@ class MinidiffAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.net = network_of("autoencoder", network)
 
+    @apply_forward_hook  # so that offloaded weights come in
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         mean, logvar = self.net.posterior(x)
         shift, scale = self.net.shift[:, None, None], self.net.scale[:, None, None]
         found = DiagonalGaussianDistribution(torch.cat([(mean - shift) / scale, logvar - 2 * scale.log()], dim=1))
         return AutoencoderKLOutput(found) if return_dict else (found,)
 
+    @apply_forward_hook
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         images = self.net.decode(z)
         return DecoderOutput(images) if return_dict else (images,)
@@ -93,7 +96,8 @@ class MinidiffTextEncoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.net = network_of("clip", network)
 
-    def forward(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    @apply_forward_hook
+    def text_tokens(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """captions -> hidden states (B, L, W) and mask (B, L)."""
         return self.net.text_tokens(captions)
 
@@ -198,7 +202,7 @@ class MinidiffPipeline(DiffusionPipeline):
         network was not made for, a scheduler that reads its output otherwise, or steps that DDIM cannot walk evenly.
         """
         self.check(num_inference_steps)
-        text = None if self.text_encoder is None else lambda: self.text_encoder.net
+        text = None if self.text_encoder is None else lambda: self.text_encoder
         given = condition(self.unet.net, text, prompt, label)
         count = len(given) if len(given) > 1 else batch_size
         told = [given.repeat(count)]

@@ -82,7 +82,9 @@ def from_pipeline(pipe: DiffusionPipeline, size: int | None = None) -> LatentDif
     """
     if isinstance(pipe, MinidiffPipeline):
         return pipe.as_latent_diffusion()
-    check_parts(type(pipe).__name__, {name: type(part).__name__ for name, part in pipe.components.items() if part})
+    check_parts(
+        type(pipe).__name__, {name: type(part).__name__ for name, part in pipe.components.items() if part is not None}
+    )
     denoiser = as_denoiser(pipe.unet, pipe.scheduler)
     vae, channels = getattr(pipe, "vae", None), pipe.unet.config.in_channels
     if vae is not None and vae.config.latent_channels != channels:
@@ -132,6 +134,7 @@ def parts_of(name: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
     except OSError as error:
         raise not_found(name, error) from error
     listed = {part: value for part, value in index.items() if isinstance(value, list) and not part.startswith("_")}
+    listed = {part: value for part, value in listed.items() if len(value) == 2}  # the library and the class
     if find_spec("transformers") is None and any(library == "transformers" for library, _ in listed.values()):
         raise ImportError(f"model: the text encoder of {name} needs transformers: pip install transformers")
     kind = index["_class_name"]
@@ -148,9 +151,9 @@ def check_parts(pipeline: str, parts: Mapping[str, str]) -> None:
             f"{pipeline}: expected the parts {', '.join(needed)}; missing {', '.join(missing)}; it has {has}"
         )
     if unet not in NEEDED:
-        raise ValueError(f"{pipeline}: expected a unet that is a {' or '.join(NEEDED)}, got a {unet}")
+        raise ValueError(f"{pipeline}: expected a unet that is a {' or '.join(NEEDED)}, got {unet}")
     if parts.get("vae", "AutoencoderKL") != "AutoencoderKL":
-        raise ValueError(f"{pipeline}: expected a vae that is an AutoencoderKL, got a {parts['vae']}")
+        raise ValueError(f"{pipeline}: expected a vae that is an AutoencoderKL, got {parts['vae']}")
     known = {*NEEDED["UNet2DConditionModel"], *LEFT_OUT}
     if unknown := [part for part in parts if part not in known and not part.startswith("_")]:
         raise ValueError(

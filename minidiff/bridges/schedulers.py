@@ -32,9 +32,9 @@ class Levels:
     """The levels of diffusers' DDIM, a spacing for `schedule.step_grid`: "leading", "trailing" or "linspace".
 
     "leading" is every (T // steps)-th level from `offset` up. `end` is where the last step lands: -1 for clean data, or 0,
-    a little short of it, where latent and Stable Diffusion stop ("set_alpha_to_one": false). With "linspace" that last
-    step is none and is left out. Each step leads to the next level; theirs always goes down by T // steps, which is the
-    same if T // steps divides evenly ("trailing"), and never quite with "linspace".
+    a little short of it, where latent and Stable Diffusion stop ("set_alpha_to_one": false). A last step that would go from
+    level 0 to level 0 is left out. Here each step leads to the next level. Theirs goes down by T // steps whatever the next
+    level is: the same with "leading", with "trailing" only where steps divides T, and never quite with "linspace".
     """
 
     kind: str
