@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
 
 from minidiff.bridges.exported import HUB, LOADER, MinidiffPipeline
 from minidiff.bridges.networks import DiffusersAutoencoder, DiffusersText, as_denoiser, factor_of
 from minidiff.bridges.schedulers import training_of
-from minidiff.generators import Identity, LatentDiffusion
+from minidiff.generators import Identity, LatentDiffusion, Shape
 
 NEEDED = {  # by the U-Net's kind
     "UNet2DModel": ("unet", "scheduler"),
@@ -52,12 +52,16 @@ def load_pipeline(
         raise ValueError(f"cpu_offload: expected the device to compute on, such as 'cuda', got device {device!s}")
     parts = parts_of(name, options)
     if parts["_class_name"] == LOADER:
+        if attention_slicing or cpu_offload:
+            raise ValueError(
+                f"attention_slicing, cpu_offload: only for networks of diffusers; those of {name} are ours"
+            )
         kind, absent = MinidiffPipeline, {}
     else:
         check_parts(str(parts["_class_name"]), parts)
         kind, absent = DiffusionPipeline, {part: None for part in LEFT_OUT if part in parts}
     try:
-        pipe = kind.from_pretrained(name, torch_dtype=dtype, use_safetensors=True, **absent, **options)
+        pipe = kind.from_pretrained(name, dtype=dtype, use_safetensors=True, **absent, **options)
     except OSError as error:
         raise not_found(name, error) from error
     for part in pipe.components.values():
@@ -81,36 +85,47 @@ def from_pipeline(pipe: DiffusionPipeline, size: int | None = None) -> LatentDif
     Raises ValueError for a pipeline with other parts, or one whose parts do not fit together.
     """
     if isinstance(pipe, MinidiffPipeline):
-        return pipe.as_latent_diffusion()
+        model = pipe.as_latent_diffusion()
+        return model if size is None else model.replace(image_shape=(model.image_shape[0], size, size))
     check_parts(
         type(pipe).__name__, {name: type(part).__name__ for name, part in pipe.components.items() if part is not None}
     )
-    denoiser = as_denoiser(pipe.unet, pipe.scheduler)
-    vae, channels = getattr(pipe, "vae", None), pipe.unet.config.in_channels
-    if vae is not None and vae.config.latent_channels != channels:
-        raise ValueError(
-            f"unet: expected the {vae.config.latent_channels} channels of the latents, got {channels} "
-            "(networks for inpainting or instructions take pictures as more channels)"
-        )
-    autoencoder = DiffusersAutoencoder(vae) if vae is not None else Identity()
-    side = pipe.unet.config.sample_size if size is None else size
-    if side is None:
-        raise ValueError("size: the U-Net does not say how large its pictures are; give the side in pixels")
-    factor = factor_of(vae) if vae is not None and size is None else 1
-    height, width = (factor * part for part in ((side, side) if isinstance(side, int) else side))
-    shape = (channels if vae is None else vae.config.in_channels, height, width)
+    denoiser, vae = as_denoiser(pipe.unet, pipe.scheduler), getattr(pipe, "vae", None)
+    autoencoder = Identity() if vae is None else DiffusersAutoencoder(vae)
     text = DiffusersText(pipe.text_encoder, pipe.tokenizer) if denoiser.net.config.context else None
     return LatentDiffusion(
-        autoencoder, denoiser, shape, text=text and (lambda: text), spacing=training_of(pipe.scheduler).spacing
+        autoencoder,
+        denoiser,
+        image_shape_of(pipe.unet, vae, size),
+        text=text and (lambda: text),
+        spacing=training_of(pipe.scheduler).spacing,
     )
 
 
-def save_pipeline(model: LatentDiffusion, folder: str | Path) -> Path:
-    """Write a model of minidiff as a folder that diffusers opens, where minidiff is installed:
+def image_shape_of(unet: ModelMixin, vae: AutoencoderKL | None, size: int | None) -> Shape:
+    """(C, H, W) of the pictures: of side `size`, or what the U-Net was trained for.
 
-    DiffusionPipeline.from_pretrained(folder, trust_remote_code=True), or MinidiffPipeline.from_pretrained(folder). It gives
-    the same pictures for the same seeds. Raises ValueError for a model that diffusers has no words for, or a folder that
-    has files in it.
+    Raises ValueError for a U-Net that works on something else than the autoencoder's latents, or one that says no size.
+    """
+    channels, sides = unet.config.in_channels, unet.config.sample_size
+    if vae is not None and vae.config.latent_channels != channels:
+        raise ValueError(f"unet: expected the {vae.config.latent_channels} channels of the latents, got {channels}")
+    if size is None and sides is None:
+        raise ValueError("size: the U-Net does not say how large its pictures are; give the side in pixels")
+    factor = 1 if vae is None else factor_of(vae)
+    if size is None:
+        height, width = (factor * side for side in ((sides, sides) if isinstance(sides, int) else sides))
+    else:
+        height = width = size
+    return (channels if vae is None else vae.config.in_channels), height, width
+
+
+def save_pipeline(model: LatentDiffusion, folder: str | Path) -> Path:
+    """Write a model of minidiff as a folder that diffusers opens, where minidiff is installed, to draw the same pictures.
+
+    It is opened by `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`, or without running the few lines of
+    code that lie in it by `MinidiffPipeline.from_pretrained(folder)`; pictures of equal seeds are equal.
+    Raises ValueError for a model that diffusers has no words for, or a folder that has files in it.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -119,6 +134,8 @@ def save_pipeline(model: LatentDiffusion, folder: str | Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         pipe.save_pretrained(Path(temporary) / "whole")
+        if folder.exists():
+            folder.rmdir()
         os.replace(Path(temporary) / "whole", folder)  # written whole or not at all
     return folder
 
@@ -166,7 +183,8 @@ def not_found(name: str | Path, error: Exception) -> FileNotFoundError:
     folder = str(name).rpartition("/")[2]
     if Path(name).is_dir():
         return FileNotFoundError(f"model: {name} is incomplete, its weights must be safetensors: {error}")
+    why = str(error.__context__ or error).strip().partition("\n")[0]
     return FileNotFoundError(
         f"model: {name} is neither a folder here nor in the cache of Hugging Face, and could not be fetched. Where there is "
-        f"a network: `hf download {name} --local-dir {folder}`; then give that folder instead of the name ({error})"
+        f"a network: `hf download {name} --local-dir {folder}`; then give that folder instead of the name ({why})"
     )

@@ -103,9 +103,12 @@ def test_there_and_back(text_model, opened, tmp_path):
     (tmp_path / "deep" / "folder" / "pipeline.py").write_text("raise AssertionError('this was run')")
     back = load_pipeline(tmp_path / "deep" / "folder")
     assert back.image_shape == text_model.image_shape and isinstance(back.denoiser.net, UNet)
+    assert load_pipeline(tmp_path / "deep" / "folder", size=64).image_shape == (3, 64, 64)
+    with pytest.raises(ValueError, match="attention_slicing, cpu_offload: only for networks of diffusers"):
+        load_pipeline(tmp_path / "deep" / "folder", attention_slicing=True)
     torch.testing.assert_close(back.given("a cat").replace(steps=5).sample(1), ours, rtol=0, atol=1e-5)
     opened.save_pretrained(tmp_path / "again")
-    again = MinidiffPipeline.from_pretrained(tmp_path / "again", torch_dtype=torch.bfloat16)
+    again = MinidiffPipeline.from_pretrained(tmp_path / "again", dtype=torch.bfloat16)
     assert again.unet.dtype == torch.bfloat16
     again.enable_model_cpu_offload(device="cpu")
     assert len(again("a cat", num_inference_steps=2).images) == 1
