@@ -192,7 +192,7 @@ def edit(
         raise ValueError("--source: say what is in the picture, such as --source 'a grey cat on a blue background'")
     if not images and _is_pipeline(name):
         raise ValueError(f"IMAGES: {name} has no pictures of its own to edit; name image files")
-    model = _diffusion(name, device, save_memory)
+    model = _diffusion(name, device, **_memory_settings(save_memory or []))
     pictures = read_images(images, model.image_shape) if images else held_out(name)[:count]
     before = source if source is not None else told(name, count)
     settings = _given(control=control and Control(control.value), eta=eta, steps=steps)
@@ -345,14 +345,14 @@ def _is_pipeline(name: str) -> bool:
     return name not in zoo.names() and ("/" in name or Path(name).is_dir())
 
 
-def _diffusion(name: str, device: str, save_memory: list[Memory] | None = None):
+def _diffusion(name: str, device: str, **memory):
     """A model of the zoo, or a pipeline of diffusers, that makes pictures; or ValueError."""
     import minidiff
     from minidiff.generators import LatentDiffusion
 
     if _is_pipeline(name):
-        return minidiff.load_pipeline(name, device, **_memory_settings(save_memory or []))
-    if save_memory:
+        return minidiff.load_pipeline(name, device, **memory)
+    if memory:
         raise ValueError(f"--save-memory: only for pipelines of diffusers, {name} is small")
     model = minidiff.load(name, device)
     if not isinstance(model, LatentDiffusion):
@@ -367,7 +367,7 @@ def _memory_settings(switches: list[Memory]) -> dict:
     offload = {Memory.offload: "model", Memory.sequential: "sequential"}
     return _given(
         dtype=torch.float16 if Memory.half in switches else None,
-        attention_slicing=Memory.slicing in switches,
+        attention_slicing=Memory.slicing in switches or None,
         cpu_offload=next((how for switch, how in offload.items() if switch in switches), None),
     )
 

@@ -185,9 +185,9 @@ def test_other_refusals(unet, vae, scheduler):
 @torch.no_grad()
 def test_their_text_encoder(text_parts):
     text = DiffusersText(text_parts["text_encoder"], text_parts["tokenizer"])
-    hidden, mask = text.text_tokens(["cat", "a dog"])
-    ids = text_parts["tokenizer"](["cat", "a dog"], padding="max_length", max_length=12, return_tensors="pt").input_ids
+    hidden, mask = text.text_tokens(["dog", "a dog"])
+    ids = text_parts["tokenizer"](["dog", "a dog"], padding="max_length", max_length=12, return_tensors="pt").input_ids
     assert torch.equal(hidden, text_parts["text_encoder"](ids)[0]) and mask.all() and mask.shape == (2, 12)
-    assert [len(row) for row in text.tokenizer(["cat", "a dog"])] == [4, 6]  # start, ca, t, end
+    assert [len(row) for row in text.tokenizer(["dog", "a dog"])] == [5, 6]  # start, d, o, g, end
     with pytest.raises(ValueError, match="text: a caption of 11 tokens, but there is room for 10: 'abc abc abc bb'"):
         text.text_tokens(["cat", "abc abc abc bb"])
