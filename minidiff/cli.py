@@ -46,6 +46,13 @@ class ControlKind(StrEnum):
     refine = "refine"
 
 
+class Memory(StrEnum):
+    half = "half"
+    slicing = "slicing"
+    offload = "offload"
+    sequential = "sequential"
+
+
 @app.callback(invoke_without_command=True)
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
@@ -152,7 +159,15 @@ def edit(
     source: Annotated[
         str | None, typer.Option("--source", help="The caption of the picture there is (known for the world's own).")
     ] = None,
-    name: Annotated[str, typer.Option("--model", help="A model that reads captions.")] = "critters-text",
+    name: Annotated[
+        str, typer.Option("--model", help="A model that reads captions; or a diffusers folder or hub id: owner/name.")
+    ] = "critters-text",
+    save_memory: Annotated[
+        list[Memory] | None,
+        typer.Option(
+            help="For diffusers: float16, sliced attention, weights in main memory (or even more so); repeat it."
+        ),
+    ] = None,
     method: Annotated[Method, typer.Option(help="CycleDiffusion, or a rival.")] = Method.cyclediffusion,
     strength: Annotated[float, typer.Option(help="How far up the noise axis, in (0, 1].")] = 0.7,
     scale: Annotated[float, typer.Option(help="Guidance on the way out.")] = 3.0,
@@ -175,7 +190,9 @@ def edit(
     _check_png(out)
     if images and source is None:
         raise ValueError("--source: say what is in the picture, such as --source 'a grey cat on a blue background'")
-    model = _diffusion(name, device)
+    if not images and _is_pipeline(name):
+        raise ValueError(f"IMAGES: {name} has no pictures of its own to edit; name image files")
+    model = _diffusion(name, device, **_memory_settings(save_memory or []))
     pictures = read_images(images, model.image_shape) if images else held_out(name)[:count]
     before = source if source is not None else told(name, count)
     settings = _given(control=control and Control(control.value), eta=eta, steps=steps)
@@ -321,15 +338,38 @@ def _check_png(out: Path) -> None:
         raise ValueError(f"--out: expected the name of a .png file, got {out}")
 
 
-def _diffusion(name: str, device: str):
-    """A model of the zoo that makes pictures, or ValueError."""
+def _is_pipeline(name: str) -> bool:
+    """Whether the name is a folder or a hub id ("owner/name"), not a model of the zoo."""
+    from minidiff import zoo
+
+    return name not in zoo.names() and ("/" in name or Path(name).is_dir())
+
+
+def _diffusion(name: str, device: str, **memory):
+    """A model of the zoo, or a pipeline of diffusers, that makes pictures; or ValueError."""
     import minidiff
     from minidiff.generators import LatentDiffusion
 
+    if _is_pipeline(name):
+        return minidiff.load_pipeline(name, device, **memory)
+    if memory:
+        raise ValueError(f"--save-memory: only for pipelines of diffusers, {name} is small")
     model = minidiff.load(name, device)
     if not isinstance(model, LatentDiffusion):
         raise ValueError(f"{name} is a {type(model).__name__.lower()}: expected a diffusion model such as critters-cat")
     return model
+
+
+def _memory_settings(switches: list[Memory]) -> dict:
+    """The switches as arguments of `load_pipeline`."""
+    import torch
+
+    offload = {Memory.offload: "model", Memory.sequential: "sequential"}
+    return _given(
+        dtype=torch.float16 if Memory.half in switches else None,
+        attention_slicing=Memory.slicing in switches or None,
+        cpu_offload=next((how for switch, how in offload.items() if switch in switches), None),
+    )
 
 
 def main() -> None:

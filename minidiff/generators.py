@@ -20,7 +20,7 @@ from minidiff.denoiser import Denoiser, home_of
 from minidiff.encoder import ddim_invert, dpm_encode
 from minidiff.ideal import IdealDenoiser
 from minidiff.samplers import Grid, Sampler, count_blocks, decode_code, grad_of, random_code
-from minidiff.schedule import step_grid
+from minidiff.schedule import Spacing, step_grid
 from minidiff.seeds import Seeds, as_seeds
 from minidiff.solvers import as_sampler
 
@@ -59,7 +59,7 @@ class Identity(nn.Module):
 class LatentDiffusion:
     """An autoencoder, a denoiser of its latents and the sampler's settings: a map from codes to images and back.
 
-    `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, `spacing` is one of schedule.SPACINGS.
+    `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, `spacing`: see `step_grid`.
     `sampler` is a name in solvers.SAMPLERS, or a sampler; the attribute is the sampler itself. eta in [0, 1] is how much
     noise a step draws, the sampler's own by default: 0.1 for "ddim", 0 for ODE solvers, 1 for SDE solvers.
     image_shape is (C, H, W). A gradient through `decode` looks at each step twice instead of remembering all of them,
@@ -74,7 +74,7 @@ class LatentDiffusion:
     strength: float = 1.0
     text: Callable[[], TextEncoder] | None = None  # fetches the encoder of captions when one is first needed
     sampler: Sampler | str = "ddim"
-    spacing: str = "trailing"
+    spacing: Spacing = "trailing"
     recompute: bool = True
 
     def __post_init__(self) -> None:
