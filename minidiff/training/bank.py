@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from minidiff.data.pictures import Pictures, PictureStream
 from minidiff.seeds import uniform
 
 T = TypeVar("T")
@@ -32,9 +33,13 @@ def to_images(values: Tensor) -> Tensor:
     return values.float() / 127.5 - 1
 
 
-def picture_bank(pictures, watch: Watch = unwatched, chunk: int = 500) -> Tensor:
+def picture_bank(pictures: Pictures | PictureStream, watch: Watch = unwatched, chunk: int = 500) -> Tensor:
     """All pictures as uint8 (N, C, H, W)."""
     bank = torch.empty(len(pictures), *pictures.shape, dtype=torch.uint8)
+    if isinstance(pictures, PictureStream):
+        for row, image in enumerate(watch(pictures, "pictures")):
+            bank[row] = to_bytes(image)
+        return bank
     for indices in watch(torch.arange(len(pictures)).split(chunk), "pictures"):
         bank[indices] = to_bytes(pictures[indices])
     return bank
