@@ -7,6 +7,7 @@ made with and compared with PyTorch before it is written.
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,16 +161,10 @@ def sampling(model: LatentDiffusion) -> dict[str, Any]:
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], free: dict[str, dict[int, Any]]) -> bytes:
     """The module as one ONNX file; `free` names the sides of the inputs that may have any length."""
     import_onnxruntime()
-    program = torch.onnx.export(
-        module,
-        kwargs=inputs,
-        input_names=list(inputs),
-        output_names=outputs,
-        dynamic_shapes=free,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    settings = {"input_names": list(inputs), "output_names": outputs, "opset_version": OPSET, "dynamic_shapes": free}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # two inputs share a side and its name, as they should
+        program = torch.onnx.export(module, kwargs=inputs, dynamo=True, verbose=False, **settings)
     return program.model_proto.SerializeToString()
 
 
