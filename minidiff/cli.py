@@ -84,7 +84,7 @@ def train(
     """Train one model of the zoo by its recipe; a run that was stopped goes on where it was."""
     from minidiff.training.command import run
 
-    typer.echo(f"The run is in {run(name, steps=steps, out=out, resume=resume, export=export)}")
+    _say(f"The run is in {run(name, steps=steps, out=out, resume=resume, export=export)}")
 
 
 @app.command()
@@ -271,7 +271,24 @@ def reproduce(
         for known, study in studies.STUDIES.items():
             typer.echo(f"{known:24} {(study.__doc__ or '').strip().splitlines()[0]}")
         return
-    typer.echo(f"Wrote {studies.reproduce(name, quick=quick, out=out)}")
+    _say(f"Wrote {studies.reproduce(name, quick=quick, out=out)}")
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A diffusion model, such as critters-cat.")],
+    onnx: Annotated[Path, typer.Option("--onnx", help="The folder to write.")],
+    steps: Steps = None,
+    eta: Eta = None,
+) -> None:
+    """A model for programs without PyTorch: its networks as ONNX files, checked, and sampler.json with what to do between."""
+    from minidiff import zoo
+    from minidiff.bridges.onnx import export as to_onnx
+
+    model = _diffusion(name, "cpu").replace(**_given(steps=steps, eta=eta))
+    licence = zoo.manifest().get(name, {}).get("licence")
+    written = to_onnx(model, onnx, {"name": name, "licence": licence})
+    typer.echo(f"Wrote {', '.join(path.name for path in written)} into {onnx}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -330,6 +347,14 @@ def critters(
 def _given(**settings) -> dict:
     """Only the settings that were given: the model's own stand for the rest."""
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _say(text: str) -> None:
+    """Print; of several processes (`accelerate launch -m minidiff.cli ...`) the first alone does."""
+    from minidiff.processes import here
+
+    if here()[0] == 0:
+        typer.echo(text)
 
 
 def _check_png(out: Path) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
-OPEN_CLIP = "open_clip:"  # before the name of a model that is not ours
+OPEN_CLIP, DIFFUSERS = "open_clip:", "diffusers:"  # before the name of a model that is not ours
 
 
 class UnknownModel(ValueError):
@@ -27,10 +27,15 @@ class UnknownModel(ValueError):
 def load(name: str, device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
     """A trained model by name: Autoencoder, LatentDiffusion (with its autoencoder), Probe or Clip; float32, eval, frozen.
 
-    `folder` holds the weights and their manifest; None is the zoo that ships with the package.
+    `folder` holds the weights and their manifest; None is the zoo that ships with the package. "diffusers:" before a folder
+    or a name of the hub gives the AutoencoderKL there (see `minidiff.bridges.autoencoders`).
     Raises UnknownModel (a ValueError) for an unknown name, ValueError for a file that is not, byte for byte, the one in the
     manifest, FileNotFoundError when the file is not there.
     """
+    if name.startswith(DIFFUSERS):
+        from minidiff.bridges.autoencoders import open_autoencoder
+
+        return open_autoencoder(name.removeprefix(DIFFUSERS), device)
     entry = describe(name, folder)
     network = build(entry, folder).to(device)
     if entry["kind"] != "denoiser":
@@ -78,6 +83,10 @@ def manifest(folder: str | Path | None = None) -> dict[str, dict]:
 
 def describe(name: str, folder: str | Path | None = None) -> dict:
     """The manifest's entry for one model. Raises UnknownModel for an unknown name, with the nearest known one."""
+    if str(name).startswith(DIFFUSERS):
+        from minidiff.bridges.autoencoders import describe as describe_theirs
+
+        return describe_theirs(name.removeprefix(DIFFUSERS))
     models = manifest(folder)
     if name not in models:
         near = difflib.get_close_matches(str(name), models, n=1)

@@ -16,7 +16,7 @@ from minidiff.data.folder import ImageFolder
 from minidiff.doctor import checks, healthy
 from minidiff.worlds import held_out, read_images, truth
 
-COMMANDS = ("tour", "train", "sample", "translate", "edit", "guide", "reproduce", "lab", "doctor", "data")
+COMMANDS = ("tour", "train", "sample", "translate", "edit", "guide", "reproduce", "export", "lab", "doctor", "data")
 
 
 @pytest.fixture

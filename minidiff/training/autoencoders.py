@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff import zoo
+from minidiff.data.pictures import Pictures, PictureStream
 from minidiff.nets.autoencoder import Autoencoder, kl
 from minidiff.nets.discriminator import Discriminator
 from minidiff.nets.perceptual import perceptual
@@ -66,8 +67,8 @@ class AutoencoderRecipe(Recipe):
     def sources(self) -> dict[str, str]:
         return {"perceptual_sha256": zoo.describe(self.perceptual)["sha256"]} if self.perceptual_weight else {}
 
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        return {"images": picture_bank(self.pictures(), watch)}
+    def rows(self, pictures: Pictures | PictureStream, indices: range, watch: Watch = unwatched) -> Bank:
+        return {"images": picture_bank(pictures, indices, watch)}
 
     def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         autoencoder, images = self.kept(network), to_images(rows["images"])
@@ -82,7 +83,7 @@ class AutoencoderRecipe(Recipe):
             loss = loss + self.quantiser_weight * self.quantised(network, mean, seeds, part)
         if part >= self.coarse_until:
             return loss
-        half = torch.arange(len(images), device=images.device) % 2 == 0
+        half = seeds % 2 == 0
         coarse = distortion(autoencoder.decode(halve(latents[half])), halve(images[half]))
         loss[half] += 2 * self.coarse_weight * coarse
         return loss

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from minidiff import schedule, zoo
-from minidiff.data.pictures import Pictures
+from minidiff.data.pictures import Pictures, PictureStream
 from minidiff.denoiser import Denoiser
 from minidiff.nets.unet import UNet
+from minidiff.processes import device
 from minidiff.seeds import normal
 from minidiff.training.bank import Bank, Watch, latent_bank, picture_bank, to_images, unwatched
 from minidiff.training.recipe import Recipe
@@ -40,13 +41,12 @@ class DenoiserRecipe(Recipe):
     def sources(self) -> dict[str, str]:
         return {"autoencoder_sha256": zoo.describe(self.autoencoder)["sha256"]} if self.autoencoder else {}
 
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        return self.rows(self.pictures(), watch)
-
-    def rows(self, pictures: Pictures, watch: Watch = unwatched) -> Bank:
-        """What the loss needs of each picture: its posterior in the latents, or, in pixels, itself."""
-        images = picture_bank(pictures, watch)
-        return latent_bank(zoo.load(self.autoencoder), images, watch) if self.autoencoder else {"images": images}
+    def rows(self, pictures: Pictures | PictureStream, indices: range, watch: Watch = unwatched) -> Bank:
+        """Of each picture its posterior in the latents, or, in pixels, itself."""
+        images = picture_bank(pictures, indices, watch)
+        if not self.autoencoder:
+            return {"images": images}
+        return latent_bank(zoo.load(self.autoencoder, device()), images, watch)
 
     def condition(self, network: Denoiser, rows: Bank, seeds: Tensor) -> dict[str, Tensor]:
         """What the network is told about each item, besides the noise level."""
@@ -66,7 +66,8 @@ class DenoiserRecipe(Recipe):
 
     @torch.no_grad()
     def figures(self, network: Denoiser) -> dict[str, float]:
-        rows = self.rows(self.held_out())
+        pictures = self.held_out()
+        rows = self.rows(pictures, range(len(pictures)))
         count, T = len(next(iter(rows.values()))), network.schedule.T
         t = (torch.arange(count) * T) // count  # every part of the noise axis alike
         losses = [

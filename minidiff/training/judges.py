@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minidiff.data.pictures import Pictures
 from minidiff.data.renderer import PARTS, semantic_map
 from minidiff.evaluation.probes import probe_report, targets_of
 from minidiff.nets.probe import Probe, augment
@@ -22,9 +23,8 @@ class ProbeRecipe(Recipe):
     def network(self) -> Probe:
         return Probe(self.config)
 
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        pictures = self.pictures()
-        return {"images": picture_bank(pictures, watch)} | targets_of(pictures, torch.arange(len(pictures)))
+    def rows(self, pictures: Pictures, indices: range, watch: Watch = unwatched) -> Bank:
+        return {"images": picture_bank(pictures, indices, watch)} | targets_of(pictures, torch.tensor(indices))
 
     def prepare(self, network: Probe, bank: Bank) -> None:
         network.fit_scale(bank)
@@ -45,10 +45,9 @@ class SegmenterRecipe(Recipe):
     def network(self) -> Segmenter:
         return Segmenter(self.config)
 
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        pictures = self.pictures()
-        layout = layout_bank(pictures.factors(slice(len(pictures))), pictures.size, watch)
-        return {"images": picture_bank(pictures, watch), "layout": layout}
+    def rows(self, pictures: Pictures, indices: range, watch: Watch = unwatched) -> Bank:
+        layout = layout_bank(pictures.factors(indices), pictures.size, watch)
+        return {"images": picture_bank(pictures, indices, watch), "layout": layout}
 
     def loss(self, network: Segmenter, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         return network.loss(augment(to_images(rows["images"]), seeds), rows["layout"])

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from minidiff.data.pictures import Pictures, PictureStream
+from minidiff.processes import joined, share
 from minidiff.training.bank import Bank, Watch, unwatched
 
 
@@ -50,8 +52,8 @@ class Recipe(ABC):
         """A new network. Its random start is the caller's business."""
 
     @abstractmethod
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        """The training data, one row per picture."""
+    def rows(self, pictures: Pictures | PictureStream, indices: range, watch: Watch = unwatched) -> Bank:
+        """What the loss needs of the pictures at `indices`, one row each."""
 
     @abstractmethod
     def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
@@ -60,6 +62,12 @@ class Recipe(ABC):
     @abstractmethod
     def figures(self, network: nn.Module) -> dict[str, float]:
         """What the finished network is worth on held-out pictures, for the manifest."""
+
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        """The training data, one row per picture. Several processes make it together, and each gets all of it."""
+        pictures = self.pictures()
+        part = self.rows(pictures, share(len(pictures)), watch)
+        return {name: joined(values, len(pictures)) for name, values in part.items()}
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """What the loss needs around the network that the zoo keeps."""

@@ -13,6 +13,7 @@ from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import small_config
 from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
+from minidiff.training.afhq import AFHQ
 from minidiff.training.autoencoders import AutoencoderRecipe
 from minidiff.training.clip import ClipRecipe
 from minidiff.training.conditional import ConditionalRecipe
@@ -256,6 +257,7 @@ ALL = (
     ),
     study_denoiser("study-pixels", None, seed=320, steps=2_500),
     study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),
+    *AFHQ,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}
 
