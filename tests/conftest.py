@@ -10,12 +10,14 @@ from minidiff.data.renderer import PARTS
 from minidiff.data.tokens import Tokenizer
 from minidiff.denoiser import Denoiser
 from minidiff.evaluation.probes import critters_config, fashion_config
-from minidiff.generators import LatentDiffusion
+from minidiff.families import VAE
+from minidiff.generators import Identity, LatentDiffusion
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.clip import ClipConfig, new_clip
 from minidiff.nets.probe import Probe
 from minidiff.nets.segmenter import Segmenter, SegmenterConfig
 from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.nets.vae import VAEConfig, VAENetwork
 from minidiff.schedule import linear
 
 
@@ -32,6 +34,9 @@ def tiny(name: str, size: int = 32):
         return new_clip(ClipConfig(16, vision, text)).eval().requires_grad_(False)
     if kind == "probe":
         return Probe(critters_config(size) if world == "critters" else fashion_config(size)).eval()
+    if kind == "vae":
+        net = VAENetwork(VAEConfig(channels, size, code=8, encoder=(8, 16), decoder=(16, 8, 8)))
+        return VAE(Identity(), ready(net), (channels, size, size))
     autoencoder = Autoencoder(
         AutoencoderConfig(image_channels=channels, latent_channels=4, encoder=(8, 16), decoder=(8, 8, 16), depth=1)
     )
@@ -46,6 +51,14 @@ def tiny(name: str, size: int = 32):
     return LatentDiffusion(
         autoencoder.eval(), denoiser, shape, steps=4, text=cache(partial(tiny, f"{world}-clip", size))
     )
+
+
+def ready(net):
+    """Ready for use, and none of its layers zero as in a new network: everything has an effect."""
+    for layer in net.modules():
+        if isinstance(getattr(layer, "weight", None), torch.nn.Parameter) and not layer.weight.any():
+            torch.nn.init.normal_(layer.weight, std=0.1)
+    return net.eval().requires_grad_(False)
 
 
 @pytest.fixture

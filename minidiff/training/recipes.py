@@ -13,12 +13,14 @@ from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import small_config
 from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
+from minidiff.nets.vae import VAEConfig
 from minidiff.training.autoencoders import AutoencoderRecipe
 from minidiff.training.clip import ClipRecipe
 from minidiff.training.conditional import ConditionalRecipe
 from minidiff.training.denoisers import DenoiserRecipe
 from minidiff.training.judges import ProbeRecipe, SegmenterRecipe
 from minidiff.training.recipe import Recipe
+from minidiff.training.vaes import VAERecipe
 
 
 def critters(species: str, seed: int, length: int, size: int = 64):
@@ -74,6 +76,15 @@ def critters_conditional(
         lr=1e-3,
         decay=0.9995,
     )
+
+
+def family(seed: int) -> dict:
+    """What the other families of generators have in common: the same world, and a seed and pictures of their own."""
+    return {
+        "pictures": partial(critters, species="all", seed=seed, length=50_000),
+        "held_out": partial(critters, species="all", seed=HELD_OUT, length=2_000),
+        "seed": seed,
+    }
 
 
 def fashion_denoiser(name: str, label: str, seed: int) -> DenoiserRecipe:
@@ -206,6 +217,7 @@ ALL = (
         batch=32,
         lr=1e-3,
     ),
+    VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=7_500, batch=32, lr=1e-3),
     AutoencoderRecipe(
         name="fashion-autoencoder",
         config=AutoencoderConfig(
