@@ -53,8 +53,7 @@ def generator(entry: dict, network: nn.Module, device: torch.device | str, folde
     autoencoder = load(entry["autoencoder"], device, folder) if entry.get("autoencoder") else Identity().eval()
     shape = tuple(entry["image_shape"])
     if entry["kind"] in FAMILIES:
-        settings = {"schedule": schedule(entry["schedule"])} if "schedule" in entry else {}
-        return FAMILIES[entry["kind"]](autoencoder, network, shape, **settings)
+        return FAMILIES[entry["kind"]](autoencoder, network, shape)
     encoder = cache(partial(load, entry["text"], device, folder)) if "text" in entry else None
     denoiser = Denoiser(network, schedule(entry["schedule"]), entry["predicts"]).eval().requires_grad_(False)
     return LatentDiffusion(autoencoder, denoiser.to(device), shape, text=encoder)
@@ -127,6 +126,10 @@ def network_of(kind: str, config: dict) -> nn.Module:
     """An untrained network from its kind ("autoencoder", "denoiser", "probe", ...) and its config as JSON data."""
     from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
     from minidiff.nets.clip import ClipConfig, new_clip
+    from minidiff.nets.ddgan import DDGANConfig, DDGANNetwork
+    from minidiff.nets.diffae import DiffAEConfig, DiffAENetwork
+    from minidiff.nets.flow import FlowConfig, FlowNetwork
+    from minidiff.nets.gan import GANConfig, GANNetwork
     from minidiff.nets.probe import Probe, ProbeConfig
     from minidiff.nets.segmenter import Segmenter, SegmenterConfig
     from minidiff.nets.unet import UNet, UNetConfig
@@ -135,7 +138,11 @@ def network_of(kind: str, config: dict) -> nn.Module:
     kinds = {
         "autoencoder": (AutoencoderConfig, Autoencoder),
         "clip": (ClipConfig, new_clip),
+        "ddgan": (DDGANConfig, DDGANNetwork),
         "denoiser": (UNetConfig, UNet),
+        "diffae": (DiffAEConfig, DiffAENetwork),
+        "flow": (FlowConfig, FlowNetwork),
+        "gan": (GANConfig, GANNetwork),
         "probe": (ProbeConfig, Probe),
         "segmenter": (SegmenterConfig, Segmenter),
         "vae": (VAEConfig, VAENetwork),

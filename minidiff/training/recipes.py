@@ -11,6 +11,10 @@ from minidiff.data.renderer import PARTS
 from minidiff.evaluation.probes import critters_config, fashion_config
 from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import small_config
+from minidiff.nets.ddgan import DDGANConfig
+from minidiff.nets.diffae import DiffAEConfig
+from minidiff.nets.flow import FlowConfig
+from minidiff.nets.gan import GANConfig
 from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
 from minidiff.nets.vae import VAEConfig
@@ -18,6 +22,9 @@ from minidiff.training.autoencoders import AutoencoderRecipe
 from minidiff.training.clip import ClipRecipe
 from minidiff.training.conditional import ConditionalRecipe
 from minidiff.training.denoisers import DenoiserRecipe
+from minidiff.training.diffae import DiffAERecipe
+from minidiff.training.flows import FlowRecipe
+from minidiff.training.gans import DDGANRecipe, GANRecipe
 from minidiff.training.judges import ProbeRecipe, SegmenterRecipe
 from minidiff.training.recipe import Recipe
 from minidiff.training.vaes import VAERecipe
@@ -85,6 +92,10 @@ def family(seed: int) -> dict:
         "held_out": partial(critters, species="all", seed=HELD_OUT, length=2_000),
         "seed": seed,
     }
+
+
+# No momentum and no clipping: a player follows the other as he is now, by Adam's measure of each slope (R3GAN, appendix).
+GAME = {"lr": 5e-4, "betas": (0.0, 0.99), "weight_decay": 0.0, "clip": 1e3, "judge": "critters-probe"}
 
 
 def fashion_denoiser(name: str, label: str, seed: int) -> DenoiserRecipe:
@@ -218,6 +229,46 @@ ALL = (
         lr=1e-3,
     ),
     VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=7_500, batch=32, lr=1e-3),
+    FlowRecipe(
+        name="critters-flow",
+        config=FlowConfig(),
+        **family(141),
+        autoencoder="critters-autoencoder",
+        steps=5_500,
+        batch=64,
+        lr=1e-3,
+    ),
+    GANRecipe(
+        name="critters-gan",
+        config=GANConfig(),
+        **family(142),
+        **GAME,
+        critic=(32, 64, 160),
+        gamma=1.0,
+        steps=8_000,
+        batch=16,
+    ),
+    DDGANRecipe(
+        name="critters-ddgan",
+        config=DDGANConfig(),
+        **family(143),
+        **GAME,
+        autoencoder="critters-autoencoder",
+        critic=(64, 128),
+        gamma=0.5,
+        steps=6_000,
+        batch=32,
+    ),
+    DiffAERecipe(
+        name="critters-diffae",
+        config=DiffAEConfig(),
+        **family(144),
+        autoencoder="critters-autoencoder",
+        steps=5_500,
+        batch=64,
+        lr=1e-3,
+        decay=0.9995,
+    ),
     AutoencoderRecipe(
         name="fashion-autoencoder",
         config=AutoencoderConfig(
