@@ -1,7 +1,14 @@
 """The other families of generators behind the one interface: what is the code, and what makes a picture of it?
 
-All are deterministic maps from standard normal codes, as in the table of Wu & De la Torre, "A latent space of stochastic
-diffusion models" (2023), section 3.1; diffusion itself is `minidiff.generators.LatentDiffusion`.
+    family   code, standard normal       picture                                         the way back
+    VAE      z                           decoder(z)                                      mean of q(z | x), not exact
+    Flow     z, as large as the latents  f^-1(z)                                         f, exact
+    GAN      z                           synthesis(mapping(z))                           search
+    DDGAN    x_T, z_T, eps_T, ..., z_1   x_s from q(x_s | x_t, x0 drawn by z_t), by eps  none
+    DiffAE   z_T, x_T                    ODE of x_T, told the z_sem that z_T's ODE gives  both ODEs, nearly exact
+
+This is the table of Wu & De la Torre, "A latent space of stochastic diffusion models" (2023), section 3.1, without its first
+rows: diffusion itself is `minidiff.generators.LatentDiffusion`, and `minidiff.reversible` walks its ODE exactly both ways.
 """
 
 import dataclasses

@@ -48,9 +48,9 @@ def test_codes_are_standard_normal_and_decode_to_pictures(model):
 def test_an_item_does_not_depend_on_its_batch(model):
     samples = model.sample(5, seeds=20, batch=2)
     for other in (model.sample(5, seeds=20), model.decode(model.random_code(5, 20))):
-        torch.testing.assert_close(samples, other, rtol=0, atol=1e-5)
-    torch.testing.assert_close(samples[3:4], model.sample(1, seeds=23), rtol=0, atol=1e-5)
-    torch.testing.assert_close(samples[[1, 4]], model.sample(2, seeds=[21, 24]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(samples, other, rtol=0, atol=2e-4)
+    torch.testing.assert_close(samples[3:4], model.sample(1, seeds=23), rtol=0, atol=2e-4)
+    torch.testing.assert_close(samples[[1, 4]], model.sample(2, seeds=[21, 24]), rtol=0, atol=2e-4)
 
 
 def test_pictures_keep_the_dtype_of_their_code_and_follow_the_device(model):

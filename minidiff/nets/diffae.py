@@ -23,9 +23,9 @@ class DiffAEConfig:
 
     in_channels: int = 8
     size: int = 8
-    channels: tuple[int, ...] = (64, 160)
+    channels: tuple[int, ...] = (64, 128)
     attention: tuple[bool, ...] = (True, True)
-    time: int = 256
+    time: int = 128
     semantic: int = 64
     tokens: int = 4
     context: int = 64
