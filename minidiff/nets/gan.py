@@ -39,7 +39,7 @@ class GANNetwork(nn.Module):
         super().__init__()
         self.config, code, widths = config, config.code, config.widths
         side = smallest(config.size, 2, widths)
-        layers = [(nn.Linear(code, code), nn.LeakyReLU(0.2)) for _ in range(config.depth)]
+        layers = [(loud(nn.Linear(code, code), 2**0.5), nn.LeakyReLU(0.2)) for _ in range(config.depth)]
         self.mapping = nn.Sequential(*(layer for pair in layers for layer in pair))
         self.register_buffer("center", torch.zeros(code))  # the mean style
         self.first = nn.Parameter(torch.randn(widths[0], side, side))  # what every picture begins with
@@ -75,8 +75,8 @@ class Modulated(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, kernel: int, style: int):
         super().__init__()
-        self.style = nn.Linear(style, c_in)
-        nn.init.ones_(self.style.bias)  # at first all styles are plain
+        self.style = loud(nn.Linear(style, c_in))
+        nn.init.ones_(self.style.bias)
         self.weight = nn.Parameter(torch.randn(c_out, c_in, kernel, kernel) / math.sqrt(c_in * kernel**2))
         self.bias = nn.Parameter(torch.zeros(c_out))
 
@@ -86,3 +86,10 @@ class Modulated(nn.Module):
         y = F.conv2d(x * scale[:, :, None, None], self.weight, padding=self.weight.shape[-1] // 2)
         y = y / size[:, :, None, None] + self.bias[:, None, None]
         return math.sqrt(2) * F.leaky_relu(y, 0.2)
+
+
+def loud(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
+    """The layer with weights that pass on the variance of what comes in (He et al., ICCV 2015, equation 10): by torch's own a
+    code would be heard three times less at each layer, and the first pictures would all be one."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.in_features))
+    return layer
