@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `minidiff --help` is there at o
 """
 
 import sys
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -93,6 +94,7 @@ def sample(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 16,
     steps: Steps = None,
     eta: Eta = None,
+    psi: Annotated[float | None, typer.Option(help="Truncation of a GAN, in [0, 1]: below 1 is more average.")] = None,
     seed: Seed = 0,
     text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
     negative: Annotated[str, typer.Option(help="The caption that guidance leads away from.")] = "",
@@ -104,9 +106,7 @@ def sample(
     from minidiff.plot import save_png
 
     _check_png(out)
-    model = _diffusion(name, device).replace(**_given(steps=steps, eta=eta))
-    if text is not None or model.text:
-        model = model.given(text, scale=scale, negative=negative)
+    model = _told(_generator(name, device, steps=steps, eta=eta, psi=psi), text, scale=scale, negative=negative)
     images = model.sample(count, seeds=seed)
     typer.echo(f"Wrote {save_png(images, out, ncol=min(count, 8), scale=2)}")
 
@@ -222,8 +222,9 @@ def guide(
         int | None, typer.Option(help="Steps of the sampler for the energies (default: 10 if --eta is 0, else all).")
     ] = None,
     eta: Annotated[
-        float, typer.Option(help="Noise of the sampler: 0 is the ODE, above it every step has its code.")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="Noise of the sampler: 0 is the ODE (default), above it every step has its code."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
     probe: Annotated[str | None, typer.Option(help="Who reads attributes (default: the probe of the world).")] = None,
     clip: Annotated[
@@ -240,16 +241,18 @@ def guide(
     from minidiff.guide_run import report, run
 
     _check_png(out)
-    model = _diffusion(name, device).replace(**_given(steps=sampler_steps, eta=eta))
-    if text is not None or model.text:
-        model = model.given(text)
-    if gradient_steps is None and eta == 0:
+    model = _generator(name, device, steps=sampler_steps, eta=eta)
+    if eta is None and hasattr(model, "sampler"):
+        model = model.replace(eta=0.0)
+    model = _told(model, text)
+    if gradient_steps is None and getattr(model, "eta", None) == 0:
         gradient_steps = min(10, model.steps)
     judges = {"probe": probe or f"{name.partition('-')[0]}-probe", "clip": clip, "copies": copies}
     wish = from_words(" + ".join(energy), **judges, device=device)
     settings = {"count": count, "steps": steps, "step_size": step_size, "last_step_size": last_step_size}
     settings |= {"adjusted": adjusted, "gradient_steps": gradient_steps, "seeds": seed}
-    facts = {"model": name, "text": text, "sampler_steps": model.steps, "eta": eta, **judges}
+    sampler = {"sampler_steps": getattr(model, "steps", None), "eta": getattr(model, "eta", None)}
+    facts = {"model": name, "text": text, **sampler, **judges}
     done = run(model, wish, out, facts, resume, **settings)
     for line in report(wish, done, adjusted):
         typer.echo(line)
@@ -370,19 +373,43 @@ def _is_pipeline(name: str) -> bool:
     return name not in zoo.names() and ("/" in name or Path(name).is_dir())
 
 
-def _diffusion(name: str, device: str, **memory):
-    """A model of the zoo, or a pipeline of diffusers, that makes pictures; or ValueError."""
+def _model(name: str, device: str, **memory):
+    """A model of the zoo, or a pipeline of diffusers."""
     import minidiff
-    from minidiff.generators import LatentDiffusion
 
     if _is_pipeline(name):
         return minidiff.load_pipeline(name, device, **memory)
     if memory:
         raise ValueError(f"--save-memory: only for pipelines of diffusers, {name} is small")
-    model = minidiff.load(name, device)
+    return minidiff.load(name, device)
+
+
+def _generator(name: str, device: str, **settings):
+    """A model that makes pictures of codes, of any family, with the settings that were given, or ValueError."""
+    model, settings = _model(name, device), _given(**settings)
+    if not hasattr(model, "code_shape"):
+        raise ValueError(f"{name} is a {type(model).__name__.lower()}: expected a generator such as critters-cat")
+    known = {field.name for field in fields(model)}
+    if unknown := sorted(settings.keys() - known):
+        raise ValueError(f"{name} is a {type(model).__name__}, which has no {' and no '.join(unknown)}")
+    return model.replace(**settings)
+
+
+def _diffusion(name: str, device: str, **memory):
+    """A model that diffuses, or ValueError."""
+    from minidiff.generators import LatentDiffusion
+
+    model = _model(name, device, **memory)
     if not isinstance(model, LatentDiffusion):
-        raise ValueError(f"{name} is a {type(model).__name__.lower()}: expected a diffusion model such as critters-cat")
+        raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model such as critters-cat")
     return model
+
+
+def _told(model, text: str | None, **guidance):
+    """The model told a caption where there is one, or the empty one where it waits for one."""
+    if text is not None and not hasattr(model, "given"):
+        raise ValueError(f"text: a {type(model).__name__} takes no condition")
+    return model.given(text, **guidance) if text is not None or getattr(model, "text", None) else model
 
 
 def _memory_settings(switches: list[Memory]) -> dict:

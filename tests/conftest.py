@@ -10,12 +10,18 @@ from minidiff.data.renderer import PARTS
 from minidiff.data.tokens import Tokenizer
 from minidiff.denoiser import Denoiser
 from minidiff.evaluation.probes import critters_config, fashion_config
-from minidiff.generators import LatentDiffusion
+from minidiff.families import FAMILIES
+from minidiff.generators import Identity, LatentDiffusion
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.clip import ClipConfig, new_clip
+from minidiff.nets.ddgan import DDGANConfig, DDGANNetwork
+from minidiff.nets.diffae import DiffAEConfig, DiffAENetwork
+from minidiff.nets.flow import FlowConfig, FlowNetwork
+from minidiff.nets.gan import GANConfig, GANNetwork
 from minidiff.nets.probe import Probe
 from minidiff.nets.segmenter import Segmenter, SegmenterConfig
 from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.nets.vae import VAEConfig, VAENetwork
 from minidiff.schedule import linear
 
 
@@ -37,6 +43,11 @@ def tiny(name: str, size: int = 32):
     )
     if kind == "autoencoder":
         return autoencoder.eval()
+    if kind in FAMILIES:
+        network = ready(family_network(kind, channels, size))
+        return FAMILIES[kind](
+            Identity() if kind in ("vae", "gan") else autoencoder.eval(), network, (channels, size, size)
+        )
     told = {"context": 32, "classes": 3} if kind in ("text", "maps") else {}
     told |= {"maps": MAP_CHANNELS, "map_features": 4} if kind == "maps" else {}
     net = UNet(UNetConfig(in_channels=4, channels=(8, 32), attention=(False, True), time=16, **told))
@@ -46,6 +57,28 @@ def tiny(name: str, size: int = 32):
     return LatentDiffusion(
         autoencoder.eval(), denoiser, shape, steps=4, text=cache(partial(tiny, f"{world}-clip", size))
     )
+
+
+def family_network(kind: str, channels: int, size: int):
+    """The network of one of the other families: of pictures, or of the latents of the tiny autoencoder."""
+    unet = {"in_channels": 4, "channels": (8, 32), "attention": (False, True), "time": 16, "tokens": 2, "context": 32}
+    if kind == "vae":
+        return VAENetwork(VAEConfig(channels, size, code=8, encoder=(8, 16), decoder=(16, 8, 8)))
+    if kind == "flow":
+        return FlowNetwork(FlowConfig(channels=4, steps=2, widths=(8, 8)))
+    if kind == "gan":
+        return GANNetwork(GANConfig(channels, size, code=8, widths=(16, 8, 8)))
+    if kind == "ddgan":
+        return DDGANNetwork(DDGANConfig(**unet, code=6, steps=3))
+    return DiffAENetwork(DiffAEConfig(**unet, size=size // 8, semantic=16, encoder=(8, 16), prior=(32, 1)))
+
+
+def ready(net):
+    """Ready for use, and none of its layers zero as in a new network: everything has an effect."""
+    for layer in net.modules():
+        if isinstance(getattr(layer, "weight", None), torch.nn.Parameter) and not layer.weight.any():
+            torch.nn.init.normal_(layer.weight, std=0.1)
+    return net.eval().requires_grad_(False)
 
 
 @pytest.fixture

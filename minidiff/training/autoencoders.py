@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff import zoo
-from minidiff.data.pictures import Pictures, PictureStream
 from minidiff.nets.autoencoder import Autoencoder, kl
 from minidiff.nets.discriminator import Discriminator
 from minidiff.nets.perceptual import perceptual
 from minidiff.nets.quantiser import Upkeep, entropy, perplexity, use
 from minidiff.seeds import normal
-from minidiff.training.bank import Bank, Watch, picture_bank, to_images, unwatched
+from minidiff.training.bank import Bank, picture_bank, to_images
 from minidiff.training.recipe import Recipe
 from minidiff.training.workshop import Workshop, adversary
 
@@ -66,9 +65,6 @@ class AutoencoderRecipe(Recipe):
 
     def sources(self) -> dict[str, str]:
         return {"perceptual_sha256": zoo.describe(self.perceptual)["sha256"]} if self.perceptual_weight else {}
-
-    def rows(self, pictures: Pictures | PictureStream, indices: range, watch: Watch = unwatched) -> Bank:
-        return {"images": picture_bank(pictures, indices, watch)}
 
     def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         autoencoder, images = self.kept(network), to_images(rows["images"])

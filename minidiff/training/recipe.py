@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minidiff.data.pictures import Pictures, PictureStream
 from minidiff.processes import joined, share
-from minidiff.training.bank import Bank, Watch, unwatched
+from minidiff.training.bank import Bank, Watch, picture_bank, unwatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +52,16 @@ class Recipe(ABC):
         """A new network. Its random start is the caller's business."""
 
     @abstractmethod
-    def rows(self, pictures: Pictures | PictureStream, indices: range, watch: Watch = unwatched) -> Bank:
-        """What the loss needs of the pictures at `indices`, one row each."""
-
-    @abstractmethod
     def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         """Loss per item (B,) when `part` in [0, 1) of the training is over; all its randomness is from `seeds` (B,)."""
 
     @abstractmethod
     def figures(self, network: nn.Module) -> dict[str, float]:
         """What the finished network is worth on held-out pictures, for the manifest."""
+
+    def rows(self, pictures: Pictures | PictureStream, indices: range, watch: Watch = unwatched) -> Bank:
+        """What the loss needs of the pictures at `indices`, one row each: by default the pictures alone."""
+        return {"images": picture_bank(pictures, indices, watch)}
 
     def bank(self, watch: Watch = unwatched) -> Bank:
         """The training data, one row per picture. Several processes make it together, and each gets all of it."""
