@@ -19,7 +19,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from minidiff.bridges.autoencoders import KLAutoencoder
 from minidiff.data.pictures import Pictures
 from minidiff.evaluation import results
 from minidiff.evaluation.results import Row, Table, row
@@ -151,7 +150,9 @@ def stable_diffusion() -> Autoencoder:
     """Stable Diffusion's autoencoder with random weights."""
     from diffusers import AutoencoderKL
 
-    return KLAutoencoder(AutoencoderKL(**STABLE_DIFFUSION)).eval().requires_grad_(False)
+    from minidiff.bridges.networks import DiffusersAutoencoder
+
+    return DiffusersAutoencoder(AutoencoderKL(**STABLE_DIFFUSION)).eval().requires_grad_(False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,47 +1,28 @@
-"""The autoencoder of Stable Diffusion, or any other AutoencoderKL of diffusers, where one of ours is expected.
-
-Between a picture and the mean and log variance of its latents, and back, work diffusers' networks; all else (samples of the
-posterior, shift and scale, the checks) is `minidiff.nets.autoencoder`'s. Rombach et al., CVPR 2022, section 3.1.
+"""An AutoencoderKL of diffusers, Stable Diffusion's for one, by the name of its folder or of the hub's: what "diffusers:"
+before a name means to the zoo. Rombach et al., CVPR 2022, section 3.1.
 """
 
 import hashlib
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.nets.autoencoder import Autoencoder
 
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
-class KLAutoencoder(Autoencoder):
-    """images (B, C, H, W) in [-1, 1] <-> latents (B, c, H/f, W/f), scaled as the autoencoder's config says.
-
-    Of `config` the channels and the factor are true, the widths are not its own.
-    """
-
-    def __init__(self, vae: nn.Module):
-        nn.Module.__init__(self)
-        theirs, factor = vae.config, 2 ** (len(vae.config.block_out_channels) - 1)
-        self.config = AutoencoderConfig(theirs.in_channels, theirs.latent_channels, patch=factor // 2)
-        self.encoder = nn.Sequential(vae.encoder, vae.quant_conv or nn.Identity())  # (B, 2 c, H/f, W/f)
-        self.decoder = nn.Sequential(vae.post_quant_conv or nn.Identity(), vae.decoder)
-        self.quantiser = None
-        ones = torch.ones(theirs.latent_channels)
-        self.register_buffer("shift", ones * (theirs.get("shift_factor") or 0.0))
-        self.register_buffer("scale", ones / theirs.scaling_factor)
-
-
-def open_autoencoder(name: str, device: torch.device | str = "cpu") -> KLAutoencoder:
+def open_autoencoder(name: str, device: torch.device | str = "cpu") -> Autoencoder:
     """A folder with an AutoencoderKL, or its name on the hub ("stabilityai/sd-vae-ft-mse"); eval, frozen, safetensors only.
 
     Raises FileNotFoundError for a folder that is none, and for a name that is neither here nor to be fetched.
     """
     from diffusers import AutoencoderKL
 
+    from minidiff.bridges.networks import DiffusersAutoencoder
+
     vae = AutoencoderKL.from_pretrained(folder_of(name), use_safetensors=True)
-    return KLAutoencoder(vae).eval().requires_grad_(False).to(device)
+    return DiffusersAutoencoder(vae).eval().requires_grad_(False).to(device)
 
 
 def describe(name: str) -> dict[str, str]:

@@ -129,9 +129,11 @@ class MinidiffPipeline(DiffusionPipeline):
 
         Raises ValueError for networks, predictions, samplers or spacings that a folder of diffusers cannot say.
         """
+        if type(model) is not LatentDiffusion:
+            raise ValueError(f"model: expected a LatentDiffusion, got a {type(model).__name__}")
         denoiser = model.denoiser
         net = denoiser.net if isinstance(denoiser, Denoiser) else None
-        if not isinstance(net, UNet) or not isinstance(model.autoencoder, (Autoencoder, Identity)):
+        if not isinstance(net, UNet) or type(model.autoencoder) not in (Autoencoder, Identity):
             raise ValueError(
                 "model: expected an Autoencoder (or none) and a Denoiser with a UNet, not told anything, "
                 f"got {type(model.autoencoder).__name__} and {type(denoiser).__name__}"

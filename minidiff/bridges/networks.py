@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from minidiff.bridges.schedulers import training_of
 from minidiff.denoiser import Denoiser, Prediction
+from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.blocks import CrossAttention, Watch
 from minidiff.nets.unet import UNetConfig
 from minidiff.schedule import Schedule
-from minidiff.seeds import Seeds, as_seeds, normal
 
 # What a U-Net may ask for besides noisy latents, a time and tokens; None in the config: not asked for.
 UNKNOWN = ("class_embed_type", "num_class_embeds", "addition_embed_type", "time_cond_proj_dim")
@@ -134,50 +134,35 @@ def context_of(unet: UNet2DModel | UNet2DConditionModel) -> int:
     return width if isinstance(width, int) else width[0]
 
 
-class DiffusersAutoencoder(nn.Module):
-    """images (B, C, H, W) in [-1, 1] <-> latents (B, c, H/f, W/f), scaled by the numbers in the autoencoder's config."""
+class DiffusersAutoencoder(Autoencoder):
+    """images (B, C, H, W) in [-1, 1] <-> latents (B, c, H/f, W/f), scaled by the numbers in the config of an AutoencoderKL.
+
+    Its two networks work as diffusers has them do; samples of the posterior, scale and checks are `Autoencoder`'s. Of `config`
+    the channels and the factor are true, the widths are not its own.
+    Raises ValueError for what is no AutoencoderKL, or for latents wider than 16 pixels or as small as one.
+    """
 
     def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # ours would make networks of its own
         if not isinstance(vae, AutoencoderKL):
             raise ValueError(f"vae: expected an AutoencoderKL, got a {type(vae).__name__}")
-        self.vae, self.home = vae, home(vae)
-        config = vae.config
-        ones = torch.ones(config.latent_channels, 1, 1, dtype=vae.dtype, device=self.home.device)
-        mean, std = (config.get(f"latents_{name}") for name in ("mean", "std"))
-        shift = config.get("shift_factor") or 0.0
-        self.register_buffer("shift", ones * shift if mean is None else ones.new_tensor(mean).view_as(ones), False)
-        std = ones if std is None else ones.new_tensor(std).view_as(ones)
-        self.register_buffer("scale", std / config.scaling_factor, False)
+        theirs, factor = vae.config, 2 ** (len(vae.config.block_out_channels) - 1)
+        if factor not in (2, 4, 8, 16):
+            raise ValueError(f"vae: expected latents 2, 4, 8 or 16 pixels wide, got {factor}")
+        self.vae, self.home, self.quantiser = vae, home(vae), None
+        self.config = AutoencoderConfig(theirs.in_channels, theirs.latent_channels, patch=factor // 2)
+        ones = torch.ones(theirs.latent_channels, dtype=vae.dtype, device=self.home.device)
+        mean, std = (theirs.get(f"latents_{name}") for name in ("mean", "std"))
+        shift = ones * (theirs.get("shift_factor") or 0.0) if mean is None else ones.new_tensor(mean)
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", (ones if std is None else ones.new_tensor(std)) / theirs.scaling_factor)
 
-    def encode(self, images: Tensor, seeds: Seeds | None = None) -> Tensor:
-        """Latents (B, c, H/f, W/f): the posterior mean, or a sample of the posterior when `seeds` are given."""
-        posterior = self.vae.encode(images).latent_dist
-        raw = posterior.mean
-        if seeds is not None:
-            noise = normal(as_seeds(seeds, len(raw), raw.device), raw.shape[1:], "posterior", raw.dtype)
-            raw = raw + posterior.std * noise
-        return (raw - self.shift) / self.scale
+    def encoder(self, images: Tensor) -> Tensor:
+        """Mean and log variance of the posterior, (B, 2 c, H/f, W/f)."""
+        return self.vae.encode(images).latent_dist.parameters
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pictures (B, C, H, W), not clamped."""
-        return self.vae.decode(latents * self.scale + self.shift).sample
-
-    def latent_shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
-        """(c, H/f, W/f) for pictures of shape (..., C, H, W). Raises ValueError when they do not fit."""
-        *_, channels, height, width = image_shape
-        config, f = self.vae.config, factor_of(self.vae)
-        if channels != config.in_channels or height % f or width % f or not height or not width:
-            raise ValueError(
-                f"images: expected {config.in_channels} channels and sides that are multiples of {f}, "
-                f"got shape {tuple(image_shape)}"
-            )
-        return config.latent_channels, height // f, width // f
-
-
-def factor_of(vae: AutoencoderKL) -> int:
-    """How many pixels one latent is wide."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    def decoder(self, raw: Tensor) -> Tensor:
+        return self.vae.decode(raw).sample
 
 
 class DiffusersText:

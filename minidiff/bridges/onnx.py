@@ -77,8 +77,8 @@ def export(model: LatentDiffusion, folder: str | Path, facts: dict[str, Any] | N
 
     A model that reads captions gets tokens (B, L, W) and mask (B, L) besides x and t, one that looks at maps features.
     `facts` (name, licence, ...) go into sampler.json as they are. Raises ValueError for what cannot be exported: a model
-    that was told something, quantised latents, a sampler that looks twice, levels between the whole ones; ImportError
-    without the packages of the extra "onnx"; RuntimeError when onnxruntime does not compute what PyTorch does.
+    that was told something or clips what it sees, quantised latents, a sampler that looks twice, levels between the whole
+    ones; ImportError without the packages of the extra "onnx"; RuntimeError when onnxruntime does not compute what PyTorch does.
     """
     told = check(model)
     plan, folder = sampling(model) | (facts or {}), Path(folder)
@@ -100,8 +100,10 @@ def export(model: LatentDiffusion, folder: str | Path, facts: dict[str, Any] | N
 
 def check(model: LatentDiffusion) -> tuple[str, ...]:
     """What its denoiser is told besides x and t. Raises ValueError for a model that cannot be exported."""
-    if not isinstance(model.denoiser, Denoiser):
-        raise ValueError(f"model: expected one that is told nothing yet, got a {type(model.denoiser).__name__}")
+    if type(model) is not LatentDiffusion:
+        raise ValueError(f"model: expected a LatentDiffusion, got a {type(model).__name__}")
+    if type(model.denoiser) is not Denoiser:  # but one that clips x0, for one
+        raise ValueError(f"model: expected a plain Denoiser, told nothing yet, got a {type(model.denoiser).__name__}")
     if getattr(model.autoencoder, "quantiser", None) is not None:
         raise ValueError("model: quantised latents cannot be exported; expected an autoencoder with bottleneck 'kl'")
     if type(model.sampler).look is not OneLook.look:

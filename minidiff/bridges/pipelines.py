@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
+from diffusers import DiffusionPipeline, ModelMixin
 
 from minidiff.bridges.exported import HUB, LOADER, MinidiffPipeline
-from minidiff.bridges.networks import DiffusersAutoencoder, DiffusersText, as_denoiser, factor_of
+from minidiff.bridges.networks import DiffusersAutoencoder, DiffusersText, as_denoiser
 from minidiff.bridges.schedulers import training_of
 from minidiff.generators import Identity, LatentDiffusion, Shape
 
@@ -96,28 +96,29 @@ def from_pipeline(pipe: DiffusionPipeline, size: int | None = None) -> LatentDif
     return LatentDiffusion(
         autoencoder,
         denoiser,
-        image_shape_of(pipe.unet, vae, size),
+        image_shape_of(pipe.unet, autoencoder, size),
         text=text and (lambda: text),
         spacing=training_of(pipe.scheduler).spacing,
     )
 
 
-def image_shape_of(unet: ModelMixin, vae: AutoencoderKL | None, size: int | None) -> Shape:
+def image_shape_of(unet: ModelMixin, autoencoder: DiffusersAutoencoder | Identity, size: int | None) -> Shape:
     """(C, H, W) of the pictures: of side `size`, or what the U-Net was trained for.
 
     Raises ValueError for a U-Net that works on something else than the autoencoder's latents, or one that says no size.
     """
-    channels, sides = unet.config.in_channels, unet.config.sample_size
-    if vae is not None and vae.config.latent_channels != channels:
-        raise ValueError(f"unet: expected the {vae.config.latent_channels} channels of the latents, got {channels}")
-    if size is None and sides is None:
+    channels, sides, factor = unet.config.in_channels, unet.config.sample_size, 1
+    if isinstance(autoencoder, DiffusersAutoencoder):
+        config = autoencoder.config
+        if channels != config.latent_channels:
+            raise ValueError(f"unet: expected the {config.latent_channels} channels of the latents, got {channels}")
+        channels, factor = config.image_channels, config.factor
+    if size is not None:
+        return channels, size, size
+    if sides is None:
         raise ValueError("size: the U-Net does not say how large its pictures are; give the side in pixels")
-    factor = 1 if vae is None else factor_of(vae)
-    if size is None:
-        height, width = (factor * side for side in ((sides, sides) if isinstance(sides, int) else sides))
-    else:
-        height = width = size
-    return (channels if vae is None else vae.config.in_channels), height, width
+    height, width = (sides, sides) if isinstance(sides, int) else sides
+    return channels, factor * height, factor * width
 
 
 def save_pipeline(model: LatentDiffusion, folder: str | Path) -> Path:

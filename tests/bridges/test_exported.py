@@ -9,10 +9,12 @@ from diffusers.utils import dynamic_modules_utils  # noqa: E402
 
 import minidiff  # noqa: E402
 from minidiff.bridges.exported import MinidiffPipeline  # noqa: E402
+from minidiff.bridges.networks import DiffusersAutoencoder  # noqa: E402
 from minidiff.bridges.pipelines import load_pipeline, save_pipeline  # noqa: E402
 from minidiff.denoiser import Denoiser  # noqa: E402
 from minidiff.generators import Identity, LatentDiffusion  # noqa: E402
 from minidiff.nets.unet import UNet, UNetConfig  # noqa: E402
+from minidiff.reversible import reversible  # noqa: E402
 from minidiff.schedule import linear  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # theirs
@@ -128,7 +130,7 @@ def test_a_model_in_pixels(tmp_path, predicts):
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".py", ".safetensors"}
 
 
-def test_what_a_folder_of_theirs_cannot_say(text_model, tmp_path):
+def test_what_a_folder_of_theirs_cannot_say(text_model, vae, tmp_path):
     net, schedule = text_model.denoiser.net, text_model.denoiser.schedule
     flow = text_model.replace(denoiser=Denoiser(net, schedule, "flow"))
     for model, says in [
@@ -136,6 +138,8 @@ def test_what_a_folder_of_theirs_cannot_say(text_model, tmp_path):
         (flow, "DDIM reads eps, x0, v, this model predicts 'flow'"),
         (text_model.replace(sampler="heun"), "expected sampler 'ddim' and spacing 'trailing', got Heun and 'trailing'"),
         (text_model.replace(spacing="uniform"), "got DDIM and 'uniform'"),
+        (text_model.replace(autoencoder=DiffusersAutoencoder(vae)), "got DiffusersAutoencoder and Denoiser"),
+        (reversible(text_model), "model: expected a LatentDiffusion, got a Reversible"),
     ]:
         with pytest.raises(ValueError, match=says):
             save_pipeline(model, tmp_path / "folder")

@@ -178,6 +178,8 @@ def test_other_refusals(unet, vae, scheduler):
         as_denoiser(torch.nn.Linear(1, 1), scheduler)
     with pytest.raises(ValueError, match="vae: expected an AutoencoderKL, got a UNet2DConditionModel"):
         DiffusersAutoencoder(unet)
+    with pytest.raises(ValueError, match="vae: expected latents 2, 4, 8 or 16 pixels wide, got 1"):
+        DiffusersAutoencoder(diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4))
     with pytest.raises(ValueError, match=r"takes tokens \(B, L, 16\), got none: tell it what to draw"):
         as_denoiser(unet, scheduler)(noisy(), 3)
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from minidiff import cli, zoo
+from minidiff.bridges.networks import ClippedDenoiser
 from minidiff.bridges.onnx import TOLERANCE, check, difference, networks, sampling, to_onnx
 from minidiff.data.critters import Critters
 from minidiff.denoiser import Prediction
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.reversible import reversible
 from minidiff.seeds import normal
 
 
@@ -97,8 +99,13 @@ def test_a_step_in_numbers_is_the_sampler(tiny_load):
 
 def test_what_cannot_be_exported_is_refused(tiny_load):
     model = tiny_load("critters-cat")
-    with pytest.raises(ValueError, match="model: expected one that is told nothing yet, got a Guided"):
+    with pytest.raises(ValueError, match="model: expected a plain Denoiser, told nothing yet, got a Guided"):
         check(tiny_load("critters-text").given("a cat"))
+    clipped = ClippedDenoiser(model.denoiser.net, model.denoiser.schedule, "v", bound=1.0)
+    with pytest.raises(ValueError, match="model: expected a plain Denoiser, .* got a ClippedDenoiser"):
+        check(model.replace(denoiser=clipped))
+    with pytest.raises(ValueError, match="model: expected a LatentDiffusion, got a Reversible"):
+        check(reversible(model))
     with pytest.raises(ValueError, match="sampler: expected one that looks once a step, such as 'ddim', got Heun"):
         check(model.replace(sampler="heun"))
     with pytest.raises(ValueError, match="spacing: expected whole noise levels, got .* from 'karras'"):
