@@ -39,7 +39,7 @@ class GANNetwork(nn.Module):
         super().__init__()
         self.config, code, widths = config, config.code, config.widths
         side = smallest(config.size, 2, widths)
-        layers = [(loud(nn.Linear(code, code), 2**0.5), nn.LeakyReLU(0.2)) for _ in range(config.depth)]
+        layers = [(loud(nn.Linear(code, code), math.sqrt(2)), nn.LeakyReLU(0.2)) for _ in range(config.depth)]
         self.mapping = nn.Sequential(*(layer for pair in layers for layer in pair))
         self.register_buffer("center", torch.zeros(code))  # the mean style
         self.first = nn.Parameter(torch.randn(widths[0], side, side))  # what every picture begins with
@@ -89,7 +89,7 @@ class Modulated(nn.Module):
 
 
 def loud(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
-    """The layer with weights that pass on the variance of what comes in (He et al., ICCV 2015, equation 10): by torch's own a
-    code would be heard three times less at each layer, and the first pictures would all be one."""
+    """The layer with weights that pass on the variance of what comes in (He et al., ICCV 2015, equation 10): with torch's own
+    the mapped code would be less than half as large after each layer, and the first pictures would all be one."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.in_features))
     return layer

@@ -39,6 +39,14 @@ def test_shapes_and_size(net):
         GANNetwork(dataclasses.replace(SMALL, size=18))
 
 
+def test_a_new_mapping_keeps_codes_apart():
+    torch.manual_seed(0)
+    net = GANNetwork().requires_grad_(False)
+    styles = net.mapping(torch.randn(1000, 128))
+    assert 0.7 < styles.std(0).mean() < 1.2
+    assert 0.7 < net.see[0].style(styles).std(0).mean() < 1.3
+
+
 def test_truncation_draws_styles_towards_their_mean(net):
     code = torch.randn(5000, 6, generator=torch.Generator().manual_seed(1))
     net.fit_center()
