@@ -165,7 +165,7 @@ def edit(
     save_memory: Annotated[
         list[Memory] | None,
         typer.Option(
-            help="For diffusers: float16, sliced attention, weights in main memory (or even more so); repeat it."
+            help="For diffusers: float16; attention in slices; weights on the device by the part, or by the layer. Repeat it."
         ),
     ] = None,
     method: Annotated[Method, typer.Option(help="CycleDiffusion, or a rival.")] = Method.cyclediffusion,

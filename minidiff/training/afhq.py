@@ -13,9 +13,7 @@ from minidiff.data.pictures import Pictures
 from minidiff.nets.unet import UNetConfig
 from minidiff.training.denoisers import DenoiserRecipe
 
-AUTOENCODER = (
-    "diffusers:stabilityai/sd-vae-ft-mse"  # or "diffusers:FOLDER", of any AutoencoderKL with 8 pixels a latent
-)
+AUTOENCODER = "diffusers:stabilityai/sd-vae-ft-mse"  # or "diffusers:FOLDER", an AutoencoderKL of 8 pixels a latent
 SIZE = 256
 ANIMALS = {"cat": 401, "dog": 402, "wild": 403}  # and the seed of each
 
