@@ -208,7 +208,8 @@ def guide(
     energy: Annotated[
         list[str],
         typer.Option(
-            help='A wish: "clip: a cat wearing glasses", "tilt = 0.3", "no hat", "5 * glasses"; several add up.'
+            help='A wish: "clip: a cat wearing glasses", "tilt = 0.3", "no hat", "5 * glasses", "identity: PICTURE.png"; '
+            "several add up."
         ),
     ],
     name: Annotated[str, typer.Option("--model", help="The model to guide.")] = "critters-cat",
@@ -230,6 +231,7 @@ def guide(
     clip: Annotated[
         str, typer.Option(help='A CLIP, or any of open_clip\'s: "open_clip:ViT-B-32/openai".')
     ] = "critters-clip",
+    identity: Annotated[str | None, typer.Option(help="Who knows individuals (default: that of the world).")] = None,
     copies: Annotated[int, typer.Option(min=0, help="Augmented copies that CLIP looks at.")] = 8,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Go on with a stopped run of the same words.")] = True,
@@ -247,7 +249,9 @@ def guide(
     model = _told(model, text)
     if gradient_steps is None and getattr(model, "eta", None) == 0:
         gradient_steps = min(10, model.steps)
-    judges = {"probe": probe or f"{name.partition('-')[0]}-probe", "clip": clip, "copies": copies}
+    world = name.partition("-")[0]
+    judges = {"probe": probe or f"{world}-probe", "identity": identity or f"{world}-identity", "clip": clip}
+    judges["copies"] = copies
     wish = from_words(" + ".join(energy), **judges, device=device)
     settings = {"count": count, "steps": steps, "step_size": step_size, "last_step_size": last_step_size}
     settings |= {"adjusted": adjusted, "gradient_steps": gradient_steps, "seeds": seed}

@@ -26,8 +26,8 @@ class UnknownModel(ValueError):
 
 
 def load(name: str, device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
-    """A trained model by name: Autoencoder, LatentDiffusion or one of minidiff.families (with its autoencoder), Probe, Clip;
-    float32, eval, frozen.
+    """A trained model by name: Autoencoder, LatentDiffusion or one of minidiff.families (with its autoencoder), Probe, Clip,
+    Segmenter, IdentityNet; float32, eval, frozen.
 
     `folder` holds the weights and their manifest; None is the zoo that ships with the package. "diffusers:" before a folder
     or a name of the hub gives the AutoencoderKL there (see `minidiff.bridges.autoencoders`).
@@ -139,6 +139,7 @@ def network_of(kind: str, config: dict) -> nn.Module:
     from minidiff.nets.diffae import DiffAEConfig, DiffAENetwork
     from minidiff.nets.flow import FlowConfig, FlowNetwork
     from minidiff.nets.gan import GANConfig, GANNetwork
+    from minidiff.nets.identity import IdentityConfig, IdentityNet
     from minidiff.nets.probe import Probe, ProbeConfig
     from minidiff.nets.segmenter import Segmenter, SegmenterConfig
     from minidiff.nets.unet import UNet, UNetConfig
@@ -152,6 +153,7 @@ def network_of(kind: str, config: dict) -> nn.Module:
         "diffae": (DiffAEConfig, DiffAENetwork),
         "flow": (FlowConfig, FlowNetwork),
         "gan": (GANConfig, GANNetwork),
+        "identity": (IdentityConfig, IdentityNet),
         "probe": (ProbeConfig, Probe),
         "segmenter": (SegmenterConfig, Segmenter),
         "vae": (VAEConfig, VAENetwork),

@@ -18,6 +18,7 @@ from minidiff.nets.ddgan import DDGANConfig, DDGANNetwork
 from minidiff.nets.diffae import DiffAEConfig, DiffAENetwork
 from minidiff.nets.flow import FlowConfig, FlowNetwork
 from minidiff.nets.gan import GANConfig, GANNetwork
+from minidiff.nets.identity import IdentityConfig, IdentityNet
 from minidiff.nets.probe import Probe
 from minidiff.nets.segmenter import Segmenter, SegmenterConfig
 from minidiff.nets.unet import UNet, UNetConfig
@@ -36,6 +37,9 @@ def tiny(name: str, size: int = 32):
         vision = {"image_size": size, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
         text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
         return new_clip(ClipConfig(16, vision, text)).eval().requires_grad_(False)
+    if kind == "identity":
+        config = IdentityConfig(channels, size, patch=size // 8, widths=(8, 16), features=8)
+        return IdentityNet(config).eval().requires_grad_(False)
     if kind == "probe":
         return Probe(critters_config(size) if world == "critters" else fashion_config(size)).eval()
     autoencoder = Autoencoder(

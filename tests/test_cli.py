@@ -148,6 +148,15 @@ def test_guide_says_the_mean_energies(minidiff_says, judged, tmp_path):
     assert size_of(tmp_path / "deep" / "wish.png")[1] > 2 * 64 and len(list((tmp_path / "deep").iterdir())) == 1
 
 
+def test_guide_towards_an_individual(minidiff_says, judged, tmp_path):
+    minidiff_says("data", "critters", "--out", "world", "-n", 1)
+    someone = next((tmp_path / "world").rglob("*.png")).relative_to(tmp_path)
+    code, out, err = minidiff_says("guide", "--energy", f"identity: {someone}", "-n", 2, "--steps", 2)
+    assert code == 0 and out.startswith(f"500 * identity: {someone} (temperature 0.002): mean E "), err
+    code, _, err = minidiff_says("guide", "--energy", "identity: nobody.png", "--out", "other.png")
+    assert code == 2 and "there is no 'nobody.png'" in err and not (tmp_path / "other.png").exists()
+
+
 def test_a_stopped_guide_goes_on_and_ends_the_same(minidiff_says, judged, monkeypatch, tmp_path):
     from minidiff import guide_run
 

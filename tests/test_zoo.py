@@ -12,12 +12,13 @@ from minidiff.families import FAMILIES
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.clip import Clip
+from minidiff.nets.identity import IdentityNet
 from minidiff.nets.probe import Probe
 from minidiff.nets.segmenter import Segmenter
 from minidiff.training.recipes import RECIPES
 
 KINDS = {"autoencoder": Autoencoder, "clip": Clip, "denoiser": LatentDiffusion, "probe": Probe, "segmenter": Segmenter}
-KINDS |= FAMILIES
+KINDS |= {"identity": IdentityNet} | FAMILIES
 
 
 def test_the_zoo_holds_what_recipes_make_and_nothing_else():
@@ -60,6 +61,9 @@ def test_every_shipped_model_loads_and_runs(name):
         assert model.read(images)
     if entry["kind"] == "segmenter":
         assert model.read(images).shape == (1, *images.shape[2:])
+    if entry["kind"] == "identity":
+        assert model(images).norm(dim=1) == pytest.approx(1, abs=1e-5)
+        assert entry["figures"]["held_out_true_rate_at_false_rate_0.01"] >= 0.9
     if entry["kind"] == "clip":
         assert model.encode_images(images).shape == model.encode_text("").shape
         assert min(entry["figures"][f"held_out_{way}"] for way in ("picture_to_caption", "caption_to_picture")) >= 0.9

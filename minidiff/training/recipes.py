@@ -15,6 +15,7 @@ from minidiff.nets.ddgan import DDGANConfig
 from minidiff.nets.diffae import DiffAEConfig
 from minidiff.nets.flow import FlowConfig
 from minidiff.nets.gan import GANConfig
+from minidiff.nets.identity import IdentityConfig
 from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
 from minidiff.nets.vae import VAEConfig
@@ -26,7 +27,7 @@ from minidiff.training.denoisers import DenoiserRecipe
 from minidiff.training.diffae import DiffAERecipe
 from minidiff.training.flows import FlowRecipe
 from minidiff.training.gans import DDGANRecipe, GANRecipe
-from minidiff.training.judges import ProbeRecipe, SegmenterRecipe
+from minidiff.training.judges import IdentityRecipe, ProbeRecipe, SegmenterRecipe
 from minidiff.training.recipe import Recipe
 from minidiff.training.vaes import VAERecipe
 
@@ -36,6 +37,14 @@ def critters(species: str, seed: int, length: int, size: int = 64):
     from minidiff.data.critters import COMMON_RATES, Critters
 
     return Critters(species, length=length, seed=seed, size=size, rates=COMMON_RATES)
+
+
+def acquaintances(species: str, seed: int, length: int, individuals: int, size: int = 64):
+    """The same world with so many animals, met again and again; no other seed has any of them."""
+    from minidiff.data.critters import COMMON_RATES, Critters
+
+    numbers = range(seed * 2**32, seed * 2**32 + individuals)
+    return Critters(species, length=length, seed=seed, size=size, rates=COMMON_RATES, individuals=numbers)
 
 
 def fashion(split: str, classes: tuple[str, ...] | None = None):
@@ -227,6 +236,16 @@ ALL = (
         seed=108,
         steps=2_500,
         batch=32,
+        lr=1e-3,
+    ),
+    IdentityRecipe(
+        name="critters-identity",
+        config=IdentityConfig(),
+        pictures=partial(acquaintances, species="all", seed=109, length=60_000, individuals=3_000),
+        held_out=partial(acquaintances, species="all", seed=HELD_OUT, length=2_000, individuals=200),
+        seed=109,
+        steps=4_500,
+        batch=64,
         lr=1e-3,
     ),
     VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=8_500, batch=32, lr=1e-3),
