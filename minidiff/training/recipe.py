@@ -117,4 +117,6 @@ def plain(value: Any) -> Any:
         return {name: plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
+    if isinstance(value, range):
+        return str(value)
     return value.__name__ if callable(value) else value
