@@ -28,8 +28,8 @@ from minidiff.schedule import linear
 def tiny(name: str, size: int = 32):
     """A stand-in for `minidiff.load` that has every name and no weights."""
     torch.manual_seed(len(name))
-    world, kind = name.split("-")
-    channels = 3 if world == "critters" else 1
+    world, kind, *_ = name.split("-")
+    channels = 1 if world == "fashion" else 3
     if kind == "segmenter":
         return Segmenter(SegmenterConfig(parts=len(PARTS), widths=(32, 32))).eval()
     if kind == "clip":
@@ -37,7 +37,7 @@ def tiny(name: str, size: int = 32):
         text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
         return new_clip(ClipConfig(16, vision, text)).eval().requires_grad_(False)
     if kind == "probe":
-        return Probe(critters_config(size) if world == "critters" else fashion_config(size)).eval()
+        return Probe(critters_config(size) if world != "fashion" else fashion_config(size)).eval()
     autoencoder = Autoencoder(
         AutoencoderConfig(image_channels=channels, latent_channels=4, encoder=(8, 16), decoder=(8, 8, 16), depth=1)
     )

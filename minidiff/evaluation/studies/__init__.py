@@ -16,6 +16,7 @@ from minidiff.evaluation import results
 from minidiff.evaluation.results import FOLDER, Results
 from minidiff.evaluation.studies import (
     captions,
+    codes,
     compression,
     conditioning,
     editing,
@@ -35,6 +36,7 @@ STUDIES = {
     "conditioning": conditioning,
     "editing": editing,
     "compression": compression,
+    "codes": codes,
 }
 SHARED = ("translation", "fashion")
 
