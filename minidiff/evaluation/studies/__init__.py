@@ -19,6 +19,7 @@ from minidiff.evaluation.studies import (
     codes,
     compression,
     conditioning,
+    coverage,
     editing,
     fashion,
     reconstruction,
@@ -37,6 +38,7 @@ STUDIES = {
     "editing": editing,
     "compression": compression,
     "codes": codes,
+    "coverage": coverage,
 }
 SHARED = ("translation", "fashion")
 
