@@ -35,6 +35,7 @@ from minidiff.nets.probe import Probe
 from minidiff.processes import bar
 
 HELD_OUT = 2  # the seed of Critters
+CHECKPOINTS = "runs/stages"  # looked at when it is there
 RELATED = {  # how related -> the second model; the first is always relatives-cat
     "siblings": "relatives-sibling",
     "relatives": "relatives-half",
@@ -54,7 +55,7 @@ def study(
     families: Sequence[str] = ("vae", "flow", "gan", "ddgan", "diffae"),
     family_eta: float = 0.1,
     statistics: int = 64,
-    checkpoints: str | None = None,
+    checkpoints: str = CHECKPOINTS,
     batch: int = 125,
     load: Callable = zoo.load,
 ) -> Report:
@@ -62,11 +63,12 @@ def study(
 
     Families are those whose models critters-FAMILY-DOMAIN are in the zoo; the table names the others as not there.
     `statistics` true pictures are encoded to see how normal their codes are. `checkpoints` is a folder with a subfolder
-    critters-DOMAIN of each model's checkpoints; compared are the steps that all of them have.
+    critters-DOMAIN of each model's checkpoints; compared are the steps that all of them have. Without the default folder that
+    part is left out.
     """
     probe, models = load("critters-probe"), {name: load(f"critters-{name}") for name in domains}
     models = {name: model.replace(steps=steps) for name, model in models.items()}
-    trained = _stages(models, checkpoints) if checkpoints else {}
+    trained = _stages(models, checkpoints) if checkpoints != CHECKPOINTS or Path(checkpoints).is_dir() else {}
     kin = {label: if_there(load, ("relatives-cat", name)) for label, name in RELATED.items()}
     others = {name: if_there(load, [f"critters-{name}-{domain}" for domain in domains]) for name in families}
     runs = len(etas) + len(trained)
