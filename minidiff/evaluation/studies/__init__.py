@@ -16,8 +16,10 @@ from minidiff.evaluation import results
 from minidiff.evaluation.results import FOLDER, Results
 from minidiff.evaluation.studies import (
     captions,
+    codes,
     compression,
     conditioning,
+    coverage,
     editing,
     fashion,
     reconstruction,
@@ -35,6 +37,8 @@ STUDIES = {
     "conditioning": conditioning,
     "editing": editing,
     "compression": compression,
+    "codes": codes,
+    "coverage": coverage,
 }
 SHARED = ("translation", "fashion")
 
