@@ -33,8 +33,6 @@ def tiny(name: str, size: int = 32):
     channels = 1 if world == "fashion" else 3
     if kind == "segmenter":
         return Segmenter(SegmenterConfig(parts=len(PARTS), widths=(32, 32))).eval()
-    if kind == "identity":
-        return Recogniser(size).eval().requires_grad_(False)
     if kind == "clip":
         vision = {"image_size": size, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
         text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
@@ -63,16 +61,6 @@ def tiny(name: str, size: int = 32):
     return LatentDiffusion(
         autoencoder.eval(), denoiser, shape, steps=4, text=cache(partial(tiny, f"{world}-clip", size))
     )
-
-
-class Recogniser(torch.nn.Sequential):
-    """An untrained network with the interface of `critters-identity`: images (B, 3, size, size) -> unit vectors (B, 8)."""
-
-    def __init__(self, size: int):
-        super().__init__(torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(3 * (size // 4) ** 2, 8))
-
-    def forward(self, images):
-        return torch.nn.functional.normalize(super().forward(images), dim=1)
 
 
 def family_network(kind: str, channels: int, size: int):
