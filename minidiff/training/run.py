@@ -45,7 +45,7 @@ class Run:
 
     def step(self, number: int, lr: float) -> float:
         """One step of AdamW on batch `number`; returns the loss before it, averaged over all processes."""
-        if self.recipe.restart and number == self.recipe.restart:
+        if number in self.recipe.restarts:
             self.ema.copy_to(self.network)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
