@@ -15,7 +15,8 @@ from minidiff.zoo import UnknownModel
 
 WORLD = RareWorld(RARE_RATES, 50, 16)
 SMALL = {
-    "models": ("critters-latents", "critters-gan", "critters-nothing"), "n": 12, "judge": 40, "members": 10, "steps": 4, "chains": 3,
+    "models": ("critters-latents", "critters-gan", "critters-nothing"),
+    "n": 12, "judge": 40, "members": 10, "steps": 4, "chains": 3,
     "step_sizes": (0.02,), "individuals": 4, "references": 2, "calls": 6, "gradient_steps": 2, "tuning": 2, "copies": 0,
     "population": 9,
 }  # fmt: skip
