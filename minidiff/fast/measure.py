@@ -118,8 +118,8 @@ def kept(name: str) -> list[Timing]:
 def keep(name: str, timings: list[Timing]) -> None:
     """Add to the file, if it can be written."""
     try:
-        everything = json.loads(file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        everything = dict(json.loads(file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         everything = {}
     try:
         write_whole(file(), json.dumps({**everything, key_of(name): timings}, indent=1))

@@ -145,12 +145,12 @@ class QuickAutoencoder(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """images (B, C, H, W) in [-1, 1] -> mean latents (B, c, H/f, W/f) of unit std."""
         self.latent_shape(images.shape)
-        return (self.encoder(images)[:, : self.config.latent_channels] - self.shift) / self.scale
+        return (self.encoder(images.float())[:, : self.config.latent_channels] - self.shift) / self.scale
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """latents (B, c, h, w) -> images (B, C, H, W)."""
-        raw = latents * self.scale + self.shift
+        raw = latents.float() * self.scale + self.shift
         return self.decoder(raw if self.quantiser is None else self.quantiser(raw))
 
 
