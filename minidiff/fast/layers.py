@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from minidiff.fast.winograd import Winograd
 from minidiff.nets.blocks import CrossAttention, ResBlock, SelfAttention
 
+FEW = 32  # channels
 Layer = Callable[[Tensor], Tensor]
 Shifted = tuple[Tensor, Tensor]  # scale (C,) and shift (C,) of a norm
 
@@ -37,7 +38,12 @@ class Matrix:
         self.bias = conv.bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x.reshape(-1, x.shape[3]), self.weight).view(*x.shape[:3], -1)
+        return torch.addmm(self.bias, x.view(-1, x.shape[3]), self.weight).view(*x.shape[:3], -1)
+
+    def onto(self, y: Tensor, x: Tensor, bias: bool = True) -> Tensor:
+        """y += self(x), without a tensor in between."""
+        y.view(-1, y.shape[3]).addmm_(x.view(-1, x.shape[3]), self.weight)
+        return y.add_(self.bias) if bias else y
 
 
 class Columns:
@@ -72,6 +78,8 @@ class Norm:
     def __init__(self, norm: nn.GroupNorm) -> None:
         self.groups, self.eps = norm.num_groups, norm.eps
         self.own = norm.weight.detach(), norm.bias.detach()
+        size = norm.num_channels // norm.num_groups
+        self.average = torch.full((size, 1), 1 / size)
 
     def __call__(self, x: Tensor, shifted: Shifted | None = None) -> Tensor:
         H, W, N, C = x.shape
@@ -79,10 +87,12 @@ class Norm:
         if N == 1:
             return pixels_first(F.group_norm(x.permute(2, 3, 0, 1), self.groups, weight, bias, self.eps))
         parts = x.view(H * W, N, self.groups, C // self.groups)
-        mean, square = (part.sum(0).sum(2, keepdim=True) for part in (parts, parts * parts))  # (N, groups, 1)
-        mean, square = mean / (H * W * parts.shape[3]), square / (H * W * parts.shape[3])
-        scale = (square - mean * mean).clamp_(min=0).add_(self.eps).rsqrt_() * weight.view(self.groups, -1)
-        return torch.addcmul(bias.view(self.groups, -1) - mean * scale, parts, scale).view(H, W, N, C)
+        mean, var = torch.batch_norm_update_stats(x.view(H * W, N * C), None, None, 0.0)  # of each channel of each item
+        mean, var = mean.view(N, self.groups, -1), var.view(N, self.groups, -1)
+        center = mean @ self.average  # (N, groups, 1)
+        var = (var + (mean - center).square_()) @ self.average  # within channels, and between them
+        scale = var.add_(self.eps).rsqrt_() * weight.view(self.groups, -1)
+        return torch.addcmul(bias.view(self.groups, -1) - center * scale, parts, scale).view(H, W, N, C)
 
 
 class Block:
@@ -92,30 +102,35 @@ class Block:
         self.norm1, self.conv1 = Norm(block.norm1), convolution(block.conv1)
         self.norm2, self.conv2 = Norm(block.norm2), convolution(block.conv2)
         self.skip = None if isinstance(block.skip, nn.Identity) else Matrix(block.skip)
+        if self.skip:
+            self.conv2.bias = self.conv2.bias + self.skip.bias
 
     def __call__(self, x: Tensor, shifted: Shifted | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x), inplace=True))
         h = self.conv2(F.silu(self.norm2(h, shifted), inplace=True))
-        return h.add_(x if self.skip is None else self.skip(x))
+        return h.add_(x) if self.skip is None else self.skip.onto(h, x, bias=False)
 
 
 class Attention:
-    """`SelfAttention`."""
+    """`SelfAttention`; it changes its x. Keys need no bias: what it adds to the scores of a query, it adds to all."""
 
     def __init__(self, layer: SelfAttention) -> None:
         self.heads, self.norm = layer.heads, Norm(layer.norm)
         self.qkv, self.out = Matrix(layer.qkv), Matrix(layer.out)
+        q_bias, _, v_bias = self.qkv.bias.chunk(3)
+        self.q_bias, self.out.bias = q_bias, torch.addmv(self.out.bias, self.out.weight.T, v_bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         H, W, N, C = x.shape
-        parts = self.qkv(self.norm(x)).view(H * W, N, 3, self.heads, C // self.heads)
+        parts = (self.norm(x).view(-1, C) @ self.qkv.weight).view(H * W, N, 3, self.heads, C // self.heads)
+        parts[:, :, 0] += self.q_bias.view(self.heads, -1)
         q, k, v = parts.permute(2, 1, 3, 0, 4)  # each (N, heads, H W, head)
         y = F.scaled_dot_product_attention(q, k, v)
-        return self.out(y.permute(2, 0, 1, 3).reshape(H, W, N, C)).add_(x)
+        return self.out.onto(x, y.permute(2, 0, 1, 3).reshape(H, W, N, C))
 
 
 class Cross:
-    """`CrossAttention`, to keys and values that were made of the tokens beforehand."""
+    """`CrossAttention`, to keys and values that were made of the tokens beforehand; it changes its x."""
 
     def __init__(self, layer: CrossAttention) -> None:
         self.heads, self.norm, self.kv = layer.heads, Norm(layer.norm), layer.kv
@@ -126,7 +141,7 @@ class Cross:
         H, W, N, C = x.shape
         q = self.q(self.norm(x)).view(H * W, N, self.heads, C // self.heads).permute(1, 2, 0, 3)
         y = F.scaled_dot_product_attention(q, k, v, mask)
-        return self.out(y.permute(2, 0, 1, 3).reshape(H, W, N, C)).add_(x)
+        return self.out.onto(x, y.permute(2, 0, 1, 3).reshape(H, W, N, C))
 
     def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """tokens (N, L, context) -> keys and values (N, heads, L, head), which no noise level changes."""
@@ -149,5 +164,5 @@ def unshuffle(x: Tensor, factor: int) -> Tensor:
 
 
 def make_convolution(form: str) -> Callable[[nn.Conv2d], Layer]:
-    """How a network of the form "columns" or "winograd" does its 3 x 3 convolutions."""
-    return {"columns": Columns, "winograd": Winograd}[form]
+    """How a network of the form "columns" or "winograd" does its 3 x 3 convolutions; few channels are soon gathered."""
+    return lambda conv: Winograd(conv) if form == "winograd" and conv.in_channels >= FEW else Columns(conv)
