@@ -18,7 +18,7 @@ import torch
 from minidiff.files import write_whole
 from minidiff.machine import processor
 
-SIZES = (1, 4, 16, 64)  # items at once that are tried
+SIZES = (1, 4, 16, 32, 64)  # items at once that are tried
 SECONDS = 3.0  # when so many are over, no further size is begun
 REPEATS = 2
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 TILE, TAPS = 4, 3
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)  # and infinity
 SIX = len(POINTS) + 1
+AT_ONCE = 2**19  # numbers: more, and what lies between the transforms leaves the cache
 AT_ONE = POINTS.index(1.0)  # a constant put there comes out as that constant at every pixel: how the bias is added
 
 
@@ -34,11 +35,14 @@ class Winograd:
 
     def __call__(self, x: Tensor) -> Tensor:
         H, W, N, C = x.shape
+        if x.numel() > AT_ONCE and N > 1:
+            parts = x.chunk(-(-x.numel() // AT_ONCE), dim=2)
+            return torch.cat([self(part.contiguous()) for part in parts], dim=2)
         if H == W == TILE:
             return self.one_tile(x)
         (down, up), (right, left) = transforms(H), transforms(W)  # (6 tiles, side) and (side, 6 tiles)
         tall, wide = len(down), len(right)
-        v = (down @ x.reshape(H, -1)).view(tall, W, N * C)
+        v = (down @ x.view(H, -1)).view(tall, W, N * C)
         v = torch.bmm(right.expand(tall, -1, -1), v)  # (6 tiles, 6 tiles, N C): every row of tiles at every point
         y = torch.bmm(v.view(SIX * tall, -1, C), self.weights(tall // SIX))  # the multiplications
         C = y.shape[2]
