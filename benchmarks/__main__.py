@@ -62,7 +62,7 @@ def run(name: str, quick: bool, folder: Path) -> None:
     label = name + ("-gpu" if gpu() else "")
     results.write(results.Results(label, command, found.rows, found.tables, {}, quick, seconds, **known), folder)
     for row in found.rows:
-        print(f"{name + '/' + row.name:60s} {results.shown(row):>12s} {row.unit}")
+        print(f"{name + '/' + row.name:60s} {'-' if row.value is None else f'{row.value:.4g}':>12s} {row.unit}")
 
 
 def gpu() -> dict[str, str]:

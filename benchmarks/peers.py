@@ -74,8 +74,8 @@ def autoencoder_of(model: LatentDiffusion) -> OurAutoencoder:
     return shell.eval().to(model.device)
 
 
-def scheduler_of(schedule: Schedule, predicts: str) -> DDIMScheduler:
-    """DDIM as ours walks: evenly from the noisiest level down to clean data, without cutting x0."""
+def scheduler_of(schedule: Schedule, predicts: str, to_clean: bool = True) -> DDIMScheduler:
+    """DDIM as ours walks: evenly from the noisiest level down to clean data (or to level 0), without cutting x0."""
     alphas = schedule.abar / torch.cat([torch.ones(1, dtype=torch.float64), schedule.abar[:-1]])
     return DDIMScheduler(
         num_train_timesteps=schedule.T,
@@ -83,6 +83,8 @@ def scheduler_of(schedule: Schedule, predicts: str) -> DDIMScheduler:
         prediction_type=PREDICTS[predicts],
         timestep_spacing="trailing",
         clip_sample=False,
+        set_alpha_to_one=to_clean,
+        steps_offset=1,  # which trailing grids do not use, and CycleDiffusionPipeline asks for
     )
 
 
@@ -95,8 +97,9 @@ def sampler(model: LatentDiffusion, net: nn.Module | None = None) -> LDMPipeline
 
 def editor(model: LatentDiffusion, tokens: dict[str, Tensor]) -> CycleDiffusion:
     """diffusers' CycleDiffusion around our networks; `tokens` (1, L, W) of "source", "target" and "null"."""
-    scheduler = scheduler_of(model.denoiser.schedule, model.denoiser.predicts)
-    unet, vae = unet_of(model), autoencoder_of(model)
+    # its encoder divides by the noise of the last step, and would divide by zero on the way to clean data
+    scheduler = scheduler_of(model.denoiser.schedule, "eps", to_clean=False)
+    unet, vae = unet_of(model, AsNoise(model.denoiser)), autoencoder_of(model)
     absent = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
     pipe = CycleDiffusion(vae=vae, unet=unet, scheduler=scheduler, requires_safety_checker=False, **absent)
     pipe.tokens, pipe.rows = tokens, 1
@@ -106,6 +109,17 @@ def editor(model: LatentDiffusion, tokens: dict[str, Tensor]) -> CycleDiffusion:
 def quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+class AsNoise(nn.Module):
+    """A denoiser as a network that predicts the noise: diffusers' encoder takes every network for one of these."""
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        return self.denoiser(x, t, tokens=tokens).eps
 
 
 class Rival(NamedTuple):

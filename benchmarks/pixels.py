@@ -16,7 +16,7 @@ from minidiff.evaluation.studies.report import Report
 from minidiff.generators import Identity
 from minidiff.nets.unet import UNet, UNetConfig
 
-QUICK = {"batch": 1, "steps": 1, "budget": 0.5, "channels": (8, 16, 16)}
+QUICK = {"batch": 1, "steps": 1, "budget": 0.5, "channels": (8, 32, 32)}
 
 
 def measure(
