@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `minidiff --help` is there at o
 """
 
 import sys
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,13 @@ class ControlKind(StrEnum):
     refine = "refine"
 
 
+class Memory(StrEnum):
+    half = "half"
+    slicing = "slicing"
+    offload = "offload"
+    sequential = "sequential"
+
+
 @app.callback(invoke_without_command=True)
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
@@ -77,7 +85,7 @@ def train(
     """Train one model of the zoo by its recipe; a run that was stopped goes on where it was."""
     from minidiff.training.command import run
 
-    typer.echo(f"The run is in {run(name, steps=steps, out=out, resume=resume, export=export)}")
+    _say(f"The run is in {run(name, steps=steps, out=out, resume=resume, export=export)}")
 
 
 @app.command()
@@ -86,6 +94,7 @@ def sample(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 16,
     steps: Steps = None,
     eta: Eta = None,
+    psi: Annotated[float | None, typer.Option(help="Truncation of a GAN, in [0, 1]: below 1 is more average.")] = None,
     seed: Seed = 0,
     text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
     negative: Annotated[str, typer.Option(help="The caption that guidance leads away from.")] = "",
@@ -97,9 +106,7 @@ def sample(
     from minidiff.plot import save_png
 
     _check_png(out)
-    model = _diffusion(name, device).replace(**_given(steps=steps, eta=eta))
-    if text is not None or model.text:
-        model = model.given(text, scale=scale, negative=negative)
+    model = _told(_generator(name, device, steps=steps, eta=eta, psi=psi), text, scale=scale, negative=negative)
     images = model.sample(count, seeds=seed)
     typer.echo(f"Wrote {save_png(images, out, ncol=min(count, 8), scale=2)}")
 
@@ -152,7 +159,15 @@ def edit(
     source: Annotated[
         str | None, typer.Option("--source", help="The caption of the picture there is (known for the world's own).")
     ] = None,
-    name: Annotated[str, typer.Option("--model", help="A model that reads captions.")] = "critters-text",
+    name: Annotated[
+        str, typer.Option("--model", help="A model that reads captions; or a diffusers folder or hub id: owner/name.")
+    ] = "critters-text",
+    save_memory: Annotated[
+        list[Memory] | None,
+        typer.Option(
+            help="For diffusers: float16; attention in slices; weights on the device by the part, or by the layer. Repeat it."
+        ),
+    ] = None,
     method: Annotated[Method, typer.Option(help="CycleDiffusion, or a rival.")] = Method.cyclediffusion,
     strength: Annotated[float, typer.Option(help="How far up the noise axis, in (0, 1].")] = 0.7,
     scale: Annotated[float, typer.Option(help="Guidance on the way out.")] = 3.0,
@@ -175,7 +190,9 @@ def edit(
     _check_png(out)
     if images and source is None:
         raise ValueError("--source: say what is in the picture, such as --source 'a grey cat on a blue background'")
-    model = _diffusion(name, device)
+    if not images and _is_pipeline(name):
+        raise ValueError(f"IMAGES: {name} has no pictures of its own to edit; name image files")
+    model = _diffusion(name, device, **_memory_settings(save_memory or []))
     pictures = read_images(images, model.image_shape) if images else held_out(name)[:count]
     before = source if source is not None else told(name, count)
     settings = _given(control=control and Control(control.value), eta=eta, steps=steps)
@@ -191,7 +208,8 @@ def guide(
     energy: Annotated[
         list[str],
         typer.Option(
-            help='A wish: "clip: a cat wearing glasses", "tilt = 0.3", "no hat", "5 * glasses"; several add up.'
+            help='A wish: "clip: a cat wearing glasses", "tilt = 0.3", "no hat", "5 * glasses", "identity: PICTURE.png"; '
+            "several add up."
         ),
     ],
     name: Annotated[str, typer.Option("--model", help="The model to guide.")] = "critters-cat",
@@ -205,13 +223,15 @@ def guide(
         int | None, typer.Option(help="Steps of the sampler for the energies (default: 10 if --eta is 0, else all).")
     ] = None,
     eta: Annotated[
-        float, typer.Option(help="Noise of the sampler: 0 is the ODE, above it every step has its code.")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="Noise of the sampler: 0 is the ODE (default), above it every step has its code."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
     probe: Annotated[str | None, typer.Option(help="Who reads attributes (default: the probe of the world).")] = None,
     clip: Annotated[
         str, typer.Option(help='A CLIP, or any of open_clip\'s: "open_clip:ViT-B-32/openai".')
     ] = "critters-clip",
+    identity: Annotated[str | None, typer.Option(help="Who knows individuals (default: that of the world).")] = None,
     copies: Annotated[int, typer.Option(min=0, help="Augmented copies that CLIP looks at.")] = 8,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Go on with a stopped run of the same words.")] = True,
@@ -223,16 +243,20 @@ def guide(
     from minidiff.guide_run import report, run
 
     _check_png(out)
-    model = _diffusion(name, device).replace(**_given(steps=sampler_steps, eta=eta))
-    if text is not None or model.text:
-        model = model.given(text)
-    if gradient_steps is None and eta == 0:
+    model = _generator(name, device, steps=sampler_steps, eta=eta)
+    if eta is None and hasattr(model, "sampler"):
+        model = model.replace(eta=0.0)
+    model = _told(model, text)
+    if gradient_steps is None and getattr(model, "eta", None) == 0:
         gradient_steps = min(10, model.steps)
-    judges = {"probe": probe or f"{name.partition('-')[0]}-probe", "clip": clip, "copies": copies}
+    world = name.partition("-")[0]
+    judges = {"probe": probe or f"{world}-probe", "identity": identity or f"{world}-identity", "clip": clip}
+    judges["copies"] = copies
     wish = from_words(" + ".join(energy), **judges, device=device)
     settings = {"count": count, "steps": steps, "step_size": step_size, "last_step_size": last_step_size}
     settings |= {"adjusted": adjusted, "gradient_steps": gradient_steps, "seeds": seed}
-    facts = {"model": name, "text": text, "sampler_steps": model.steps, "eta": eta, **judges}
+    sampler = {"sampler_steps": getattr(model, "steps", None), "eta": getattr(model, "eta", None)}
+    facts = {"model": name, "text": text, **sampler, **judges}
     done = run(model, wish, out, facts, resume, **settings)
     for line in report(wish, done, adjusted):
         typer.echo(line)
@@ -254,7 +278,24 @@ def reproduce(
         for known, study in studies.STUDIES.items():
             typer.echo(f"{known:24} {(study.__doc__ or '').strip().splitlines()[0]}")
         return
-    typer.echo(f"Wrote {studies.reproduce(name, quick=quick, out=out)}")
+    _say(f"Wrote {studies.reproduce(name, quick=quick, out=out)}")
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A diffusion model, such as critters-cat.")],
+    onnx: Annotated[Path, typer.Option("--onnx", help="The folder to write.")],
+    steps: Steps = None,
+    eta: Eta = None,
+) -> None:
+    """A model for programs without PyTorch: its networks as ONNX files, checked, and sampler.json with what to do between."""
+    from minidiff import zoo
+    from minidiff.bridges.onnx import export as to_onnx
+
+    model = _diffusion(name, "cpu").replace(**_given(steps=steps, eta=eta))
+    licence = zoo.manifest().get(name, {}).get("licence")
+    written = to_onnx(model, onnx, {"name": name, "licence": licence})
+    typer.echo(f"Wrote {', '.join(path.name for path in written)} into {onnx}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -315,21 +356,76 @@ def _given(**settings) -> dict:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def _say(text: str) -> None:
+    """Print; of several processes (`accelerate launch -m minidiff.cli ...`) the first alone does."""
+    from minidiff.processes import here
+
+    if here()[0] == 0:
+        typer.echo(text)
+
+
 def _check_png(out: Path) -> None:
     """Refuse a name that is no picture before any work is done."""
     if out.suffix.lower() != ".png" or out.is_dir():
         raise ValueError(f"--out: expected the name of a .png file, got {out}")
 
 
-def _diffusion(name: str, device: str):
-    """A model of the zoo that makes pictures, or ValueError."""
+def _is_pipeline(name: str) -> bool:
+    """Whether the name is a folder or a hub id ("owner/name"), not a model of the zoo."""
+    from minidiff import zoo
+
+    return name not in zoo.names() and ("/" in name or Path(name).is_dir())
+
+
+def _model(name: str, device: str, **memory):
+    """A model of the zoo, or a pipeline of diffusers."""
     import minidiff
+
+    if _is_pipeline(name):
+        return minidiff.load_pipeline(name, device, **memory)
+    if memory:
+        raise ValueError(f"--save-memory: only for pipelines of diffusers, {name} is small")
+    return minidiff.load(name, device)
+
+
+def _generator(name: str, device: str, **settings):
+    """A model that makes pictures of codes, of any family, with the settings that were given, or ValueError."""
+    model, settings = _model(name, device), _given(**settings)
+    if not hasattr(model, "code_shape"):
+        raise ValueError(f"{name} is a {type(model).__name__.lower()}: expected a generator such as critters-cat")
+    known = {field.name for field in fields(model)}
+    if unknown := sorted(settings.keys() - known):
+        raise ValueError(f"{name} is a {type(model).__name__}, which has no {' and no '.join(unknown)}")
+    return model.replace(**settings)
+
+
+def _diffusion(name: str, device: str, **memory):
+    """A model that diffuses, or ValueError."""
     from minidiff.generators import LatentDiffusion
 
-    model = minidiff.load(name, device)
+    model = _model(name, device, **memory)
     if not isinstance(model, LatentDiffusion):
-        raise ValueError(f"{name} is a {type(model).__name__.lower()}: expected a diffusion model such as critters-cat")
+        raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model such as critters-cat")
     return model
+
+
+def _told(model, text: str | None, **guidance):
+    """The model told a caption where there is one, or the empty one where it waits for one."""
+    if text is not None and not hasattr(model, "given"):
+        raise ValueError(f"text: a {type(model).__name__} takes no condition")
+    return model.given(text, **guidance) if text is not None or getattr(model, "text", None) else model
+
+
+def _memory_settings(switches: list[Memory]) -> dict:
+    """The switches as arguments of `load_pipeline`."""
+    import torch
+
+    offload = {Memory.offload: "model", Memory.sequential: "sequential"}
+    return _given(
+        dtype=torch.float16 if Memory.half in switches else None,
+        attention_slicing=Memory.slicing in switches or None,
+        cpu_offload=next((how for switch, how in offload.items() if switch in switches), None),
+    )
 
 
 def main() -> None:

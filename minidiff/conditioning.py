@@ -96,7 +96,8 @@ def condition(
         tokens.append(label_token(net, label))
     if config.context and (text is not None or label is None):
         text = [""] if text is None else [text] if isinstance(text, str) else list(text)
-        tokens.append(tuple(part.to(net.first.weight.device) for part in encoder().text_tokens(text)))
+        home = next(net.parameters()).device
+        tokens.append(tuple(part.to(home) for part in encoder().text_tokens(text)))
 
     features = None
     if maps:

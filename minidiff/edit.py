@@ -79,11 +79,12 @@ def align_captions(model: LatentDiffusion, source: Captions, target: Captions, c
     count = max(len(source), len(target))
     source, target = (captions * count if len(captions) == 1 else captions for captions in (source, target))
     encoder = model.text()
-    length = encoder.text_tokens([""])[1].shape[1]
-    rows = torch.full((count, length), -1)
+    seen = encoder.text_tokens([""])[1][0].cpu()  # also True at padding, for a network that attends to it
+    rows = torch.where(seen, torch.arange(len(seen)), -1).repeat(count, 1)
     for row, before, after in zip(rows, source, target, strict=True):
         ours, theirs = (word_tokens(encoder, caption) for caption in (before, after))
         places = align(ours, theirs, control.kind)
+        row[: max(len(ours), len(theirs))] = -1
         row[: len(places)] = torch.tensor(places)
     return rows
 

@@ -38,7 +38,9 @@ def dpm_encode(
     code, seen = [x], None
     for k, step in enumerate(grid, 1):
         noise = normal(seeds, x0.shape[1:], f"path {k}", x0.dtype)
-        if trajectory == "posterior":
+        if k == len(grid):
+            x_s = x0  # the chain ends at the picture, even if the grid's last level is not quite clean
+        elif trajectory == "posterior":
             mean, std = sampler.posterior.transition(x, truth(sampler.schedule, x, x0, step.t), step)
             x_s = mean + std * noise
         else:

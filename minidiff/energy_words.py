@@ -1,4 +1,5 @@
-"""Energies in words, as one types them: "clip: a cat wearing glasses", "tilt = 0.3", "no hat", "300 * clip: a dog + glasses".
+"""Energies in words, as one types them: "clip: a cat wearing glasses", "tilt = 0.3", "no hat", "300 * clip: a dog + glasses",
+"identity: someone.png".
 
 A sentence is a sum of terms, each with its weight in front or, without one, that of its kind in WEIGHTS.
 """
@@ -7,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from minidiff import energies
@@ -14,11 +16,14 @@ from minidiff.data.factors import BACKGROUNDS, COATS, EYES, HATS, PATTERNS
 from minidiff.data.fashion import CLASSES
 from minidiff.data.species import NAMES
 from minidiff.energies import Energy, check_known
+from minidiff.nets.identity import IdentityNet
 from minidiff.nets.probe import Probe
+from minidiff.worlds import read_images
 from minidiff.zoo import load, load_clip
 
 # Inverse temperatures: the paper's for CLIP and classifiers; a number as wished up to a tenth of its spread in the world.
-WEIGHTS = {"clip": 500.0, "classifier": 5.0, "factor": 100.0}
+# Individuals as CLIP, whose energy has the same range; the paper takes 2500 for them, at a tenth of the step size.
+WEIGHTS = {"clip": 500.0, "classifier": 5.0, "factor": 100.0, "identity": 500.0}
 COLOURS = {"coat": COATS, "eye": EYES, "background": BACKGROUNDS}
 CLASS_WORDS = {"species": NAMES, "pattern": PATTERNS, "hat_colour": ("none", *HATS), "label": CLASSES}
 WEIGHTED = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)\s*\*\s*(.+)", re.DOTALL)
@@ -28,35 +33,61 @@ def energy(
     words: str,
     probe: str | Probe = "critters-probe",
     clip: Any = "critters-clip",
+    identity: str | IdentityNet = "critters-identity",
     copies: int = 8,
     device: str = "cpu",
 ) -> Energy:
     """The energy that a sentence asks for: terms joined by " + ", each "[WEIGHT *] TERM".
 
-    TERM is "clip: TEXT" (see `energies.clip` for `copies`), "NAME = VALUE" for a number, colour or class that the probe reads,
-    or "NAME" and "no NAME" for a class of yes and no. `probe` and `clip` are networks, or names for `zoo.load` and
-    `zoo.load_clip`; only those that a term needs are loaded. Raises ValueError for what is not understood, with the known
-    attributes.
+    TERM is "clip: TEXT" (see `energies.clip` for `copies`), "identity: PICTURE" for the individual in an image file, or in all
+    those of a folder, "NAME = VALUE" for a number, colour or class that the probe reads, or "NAME" and "no NAME" for a class
+    of yes and no. `probe`, `clip` and `identity` are networks, or names for `zoo.load` and `zoo.load_clip`; only those that a
+    term needs are loaded. Raises ValueError for what is not understood, with the known attributes, FileNotFoundError for a
+    picture that is not there.
     """
     judge = cache(lambda: load(probe, device) if isinstance(probe, str) else probe)
     model = cache(lambda: load_clip(clip, device) if isinstance(clip, str) else clip)
-    return sum((term(part, judge, model, copies) for part in re.split(r"\s\+\s", words)), Energy())
+    acquaintance = cache(lambda: load(identity, device) if isinstance(identity, str) else identity)
+    return sum((term(part, judge, model, acquaintance, copies) for part in re.split(r"\s\+\s", words)), Energy())
 
 
-def term(words: str, judge: Callable[[], Probe], model: Callable[[], Any], copies: int) -> Energy:
+def term(
+    words: str,
+    judge: Callable[[], Probe],
+    model: Callable[[], Any],
+    acquaintance: Callable[[], IdentityNet],
+    copies: int,
+) -> Energy:
     """One term of a sentence; the networks are fetched only if it needs them."""
     words = words.strip()
     if weighted := WEIGHTED.fullmatch(words):
         weight, words = number("weight", weighted[1]), weighted[2].strip()
     else:
         weight = None
-    kind, colon, text = words.partition(":")
-    if colon and kind.strip() == "clip" and text.strip():
-        kind, found = "clip", energies.clip(model(), text.strip(), copies)
+    kind, _, text = (part.strip() for part in words.partition(":"))
+    if kind == "clip" and text:
+        found = energies.clip(model(), text, copies)
+    elif kind == "identity" and text:
+        found = individual(acquaintance, text)
     else:
         kind, found = attribute(judge(), words)
     (only,) = (found * (WEIGHTS[kind] if weight is None else weight)).terms
     return Energy((replace(only, name=words),))
+
+
+def individual(acquaintance: Callable[[], IdentityNet], path: str) -> Energy:
+    """The energy of "identity: PATH". Raises FileNotFoundError for no such path, ValueError for a network of another kind."""
+    if not Path(path).exists():
+        raise FileNotFoundError(
+            f"identity: expected a picture, or a folder of pictures, of someone; there is no {path!r}"
+        )
+    network = acquaintance()
+    if not isinstance(network, IdentityNet):
+        raise ValueError(
+            f"identity: expected a network that knows individuals, such as critters-identity, got a {type(network).__name__}"
+        )
+    references = read_images([path], network.config.shape)
+    return energies.identity(network, references.to(network.project.weight))
 
 
 def attribute(probe: Probe, words: str) -> tuple[str, Energy]:
@@ -65,7 +96,7 @@ def attribute(probe: Probe, words: str) -> tuple[str, Energy]:
     name, equals, value = (part.strip() for part in words.partition("="))
     if not equals:
         name, value = (name.removeprefix("no "), "no") if name.startswith("no ") else (name, "yes")
-    check_known(name, [*config.numbers, *config.classes, "clip: TEXT"])
+    check_known(name, [*config.numbers, *config.classes, "clip: TEXT", "identity: PICTURE"])
     if not equals and config.classes.get(name) != 2:
         raise ValueError(f"energy: {name} is not a matter of yes and no; say {name} = {options(probe, name)}")
     if name in config.classes:

@@ -20,7 +20,7 @@ from minidiff.denoiser import Denoiser, home_of
 from minidiff.encoder import ddim_invert, dpm_encode
 from minidiff.ideal import IdealDenoiser
 from minidiff.samplers import Grid, Sampler, count_blocks, decode_code, grad_of, random_code
-from minidiff.schedule import step_grid
+from minidiff.schedule import Spacing, step_grid
 from minidiff.seeds import Seeds, as_seeds
 from minidiff.solvers import as_sampler
 
@@ -56,11 +56,38 @@ class Identity(nn.Module):
         return image_shape
 
 
+class InLatents:
+    """Half of a generator: an autoencoder between images (C, H, W) and the latents that `decode_latents` makes of codes."""
+
+    autoencoder: nn.Module
+    image_shape: Shape
+
+    @property
+    def latent_shape(self) -> Shape:
+        """(c, h, w) of one item's latents."""
+        return tuple(self.autoencoder.latent_shape(self.image_shape))
+
+    def decode(self, code: Tensor) -> Tensor:
+        """code (B, *code_shape) -> images (B, C, H, W), not clamped. Differentiable when the code requires grad."""
+        with grad_of(code):
+            return self.to_images(self.decode_latents(code))
+
+    @torch.no_grad()
+    def to_latents(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) in [-1, 1] -> the mean latents (B, c, h, w), in the dtype of the images."""
+        check_images(images, self.image_shape, getattr(self.autoencoder, "bound", 1.0))
+        return self.autoencoder.encode(images.to(home_of(self.autoencoder, images).dtype)).to(images.dtype)
+
+    def to_images(self, latents: Tensor) -> Tensor:
+        """latents (B, c, h, w) -> images (B, C, H, W), not clamped, in the dtype of the latents."""
+        return self.autoencoder.decode(latents.to(home_of(self.autoencoder, latents).dtype)).to(latents.dtype)
+
+
 @dataclass(frozen=True)
-class LatentDiffusion:
+class LatentDiffusion(InLatents):
     """An autoencoder, a denoiser of its latents and the sampler's settings: a map from codes to images and back.
 
-    `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, `spacing` is one of schedule.SPACINGS.
+    `steps` counts the full grid, `strength` in (0, 1] keeps its cleanest part, `spacing`: see `step_grid`.
     `sampler` is a name in solvers.SAMPLERS, or a sampler; the attribute is the sampler itself. eta in [0, 1] is how much
     noise a step draws, the sampler's own by default: 0.1 for "ddim", 0 for ODE solvers, 1 for SDE solvers.
     image_shape is (C, H, W). A gradient through `decode` looks at each step twice instead of remembering all of them,
@@ -75,7 +102,7 @@ class LatentDiffusion:
     strength: float = 1.0
     text: Callable[[], TextEncoder] | None = None  # fetches the encoder of captions when one is first needed
     sampler: Sampler | str = "ddim"
-    spacing: str = "trailing"
+    spacing: Spacing = "trailing"
     recompute: bool = True
 
     def __post_init__(self) -> None:
@@ -87,11 +114,6 @@ class LatentDiffusion:
     @cached_property
     def grid(self) -> Grid:
         return step_grid(self.denoiser.schedule, self.steps, self.strength, self.spacing)
-
-    @property
-    def latent_shape(self) -> Shape:
-        """(c, h, w) of one item's latents."""
-        return tuple(self.autoencoder.latent_shape(self.image_shape))
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -121,8 +143,7 @@ class LatentDiffusion:
         if fast:
             refuse_gradient(code)
             return in_batches(partial(LatentDiffusion.decode), [self], [code], fast=fast)
-        with grad_of(code):
-            return self.to_images(self.decode_latents(code))
+        return super().decode(code)
 
     def encode(self, images: Tensor, seeds: Seeds = 0, trajectory: str = "posterior", *, fast: Fast = False) -> Tensor:
         """images (B, C, H, W) in [-1, 1] -> code (B, *code_shape). eta = 0 runs the ODE backwards and needs no seeds.
@@ -140,8 +161,7 @@ class LatentDiffusion:
 
     def decode_latents(self, code: Tensor) -> Tensor:
         """code (B, *code_shape) -> latents (B, c, h, w)."""
-        if tuple(code.shape[1:]) != self.code_shape:
-            raise ValueError(f"code: expected shape (B, {str(self.code_shape)[1:]}, got {tuple(code.shape)}")
+        check_code(code, self.code_shape)
         return decode_code(self.denoiser, self.sampler, self.grid, code, self.recompute)
 
     def encode_latents(self, latents: Tensor, seeds: Seeds = 0, trajectory: str = "posterior") -> Tensor:
@@ -149,16 +169,6 @@ class LatentDiffusion:
         if self.eta == 0:
             return ddim_invert(self.denoiser, self.sampler, self.grid, latents)
         return dpm_encode(self.denoiser, self.sampler, self.grid, latents, seeds, trajectory)
-
-    @torch.no_grad()
-    def to_latents(self, images: Tensor) -> Tensor:
-        """images (B, C, H, W) in [-1, 1] -> the mean latents (B, c, h, w), in the dtype of the images."""
-        check_images(images, self.image_shape, getattr(self.autoencoder, "bound", 1.0))
-        return self.autoencoder.encode(images.to(home_of(self.autoencoder, images).dtype)).to(images.dtype)
-
-    def to_images(self, latents: Tensor) -> Tensor:
-        """latents (B, c, h, w) -> images (B, C, H, W), not clamped, in the dtype of the latents."""
-        return self.autoencoder.decode(latents.to(home_of(self.autoencoder, latents).dtype)).to(latents.dtype)
 
     def random_code(self, count: int, seeds: Seeds = 0, dtype: torch.dtype = torch.float32) -> Tensor:
         """(count, *code_shape): what `decode` turns into samples; item i depends on seed i alone."""
@@ -293,6 +303,15 @@ def check_images(images: Tensor, shape: Shape, bound: float | None = 1.0) -> Non
     low, high = images.aminmax()
     if bound is not None and max(-low, high) > bound + 1e-3:
         raise ValueError(f"images: expected values in [{-bound:g}, {bound:g}], got [{low:.4g}, {high:.4g}]")
+
+
+def check_code(code: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless code is a float tensor (B, *shape)."""
+    if not isinstance(code, Tensor) or not code.is_floating_point():
+        got = code.dtype if isinstance(code, Tensor) else type(code).__name__
+        raise ValueError(f"code: expected a float tensor, got {got}")
+    if tuple(code.shape[1:]) != tuple(shape):
+        raise ValueError(f"code: expected shape (B, {', '.join(map(str, shape))}), got {tuple(code.shape)}")
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:

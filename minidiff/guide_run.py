@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minidiff.energies import Energy
-from minidiff.generators import LatentDiffusion
+from minidiff.generators import Generator
 from minidiff.guide import guide
 from minidiff.langevin import LangevinStep
 from minidiff.plot import grid
@@ -29,9 +29,7 @@ class Outcome:
     acceptance: float
 
 
-def run(
-    model: LatentDiffusion, energy: Energy, out: Path, facts: dict, resume: bool = True, **settings: Any
-) -> Outcome:
+def run(model: Generator, energy: Energy, out: Path, facts: dict, resume: bool = True, **settings: Any) -> Outcome:
     """Guide and write the pictures of the start and the end, above each other, into the PNG `out`.
 
     settings: arguments of `guide`, all JSON-able; with `facts`, such as the model's name, they tell one run from another.

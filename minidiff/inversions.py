@@ -12,23 +12,23 @@ import torch
 from torch import Tensor
 
 from minidiff.encoder import ode_step
-from minidiff.samplers import DenoiserLike, Grid
+from minidiff.samplers import DenoiserLike, Grid, grad_of
 from minidiff.schedule import Schedule, Step
 
 
-@torch.no_grad()
 def edict_decode(denoiser: DenoiserLike, schedule: Schedule, grid: Grid, code: Tensor, mix: float = 0.93) -> Tensor:
     """code (B, 2, C, H, W) -> x0 (B, C, H, W): two copies of DDIM that look at each other, two calls a step.
 
     Equal states are a sample. `mix` in (0, 1] keeps the copies together. Raises ValueError for another mix or shape.
     """
     x, y = _pair(code, mix)
-    for step in grid:
-        a, b = ddim_factors(schedule, step)
-        x = a * x + b * denoiser(y, step.t).eps
-        y = a * y + b * denoiser(x, step.t).eps
-        x = mix * x + (1 - mix) * y
-        y = mix * y + (1 - mix) * x
+    with grad_of(code):
+        for step in grid:
+            a, b = ddim_factors(schedule, step)
+            x = a * x + b * denoiser(y, step.t).eps
+            y = a * y + b * denoiser(x, step.t).eps
+            x = mix * x + (1 - mix) * y
+            y = mix * y + (1 - mix) * x
     return x
 
 
@@ -57,7 +57,6 @@ def ddim_factors(schedule: Schedule, step: Step) -> tuple[float, float]:
     return a, math.sqrt(1 - abar_s) - a * math.sqrt(1 - abar_t)
 
 
-@torch.no_grad()
 def belm_decode(denoiser: DenoiserLike, schedule: Schedule, grid: Grid, code: Tensor) -> Tensor:
     """code (B, 2, C, H, W), the states at the grid's first two levels -> x0 (B, C, H, W); one call a step.
 
@@ -66,10 +65,11 @@ def belm_decode(denoiser: DenoiserLike, schedule: Schedule, grid: Grid, code: Te
     Raises ValueError for a code of another shape.
     """
     before, x = _pair(code)
-    for u, step, h, r in belm_steps(schedule, grid):
-        X_u, X_t = (state / signal_at(schedule, level) for state, level in ((before, u), (x, step.t)))
-        X_s = r**2 * X_u + (1 - r**2) * X_t - h * (1 + r) * denoiser(x, step.t).eps
-        before, x = x, signal_at(schedule, step.s) * X_s
+    with grad_of(code):
+        for u, step, h, r in belm_steps(schedule, grid):
+            X_u, X_t = (state / signal_at(schedule, level) for state, level in ((before, u), (x, step.t)))
+            X_s = r**2 * X_u + (1 - r**2) * X_t - h * (1 + r) * denoiser(x, step.t).eps
+            before, x = x, signal_at(schedule, step.s) * X_s
     return x
 
 
@@ -90,11 +90,11 @@ def belm_encode(denoiser: DenoiserLike, schedule: Schedule, grid: Grid, x0: Tens
     return torch.stack([x, x_s], dim=1)
 
 
-@torch.no_grad()
 def belm_start(denoiser: DenoiserLike, schedule: Schedule, grid: Grid, x_T: Tensor) -> Tensor:
     """x_T (B, C, H, W) -> a code (B, 2, C, H, W) to sample from: the second state is one step of DDIM away."""
     a, b = ddim_factors(schedule, grid[0])
-    return torch.stack([x_T, a * x_T + b * denoiser(x_T, grid[0].t).eps], dim=1)
+    with grad_of(x_T):
+        return torch.stack([x_T, a * x_T + b * denoiser(x_T, grid[0].t).eps], dim=1)
 
 
 def belm_steps(schedule: Schedule, grid: Grid) -> Iterator[tuple[float, Step, float, float]]:

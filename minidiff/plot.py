@@ -1,7 +1,7 @@
 """Figures for lessons, the tour and the studies: always with alternative text, in colours that everyone can tell apart.
 
 `grid` shows rows of pictures, `curves` lines, `show` any matplotlib figure. In Jupyter they appear at once; elsewhere
-they are a `Picture`, which knows its PNG, its HTML and how to save itself.
+they are a `Picture`, which knows its PNG, its HTML and how to save itself. `layout` makes pictures of semantic maps.
 """
 
 import base64
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from minidiff.files import write_whole
@@ -21,6 +22,11 @@ from minidiff.files import write_whole
 # Okabe & Ito, "Color universal design" (2008), without the yellow that white paper swallows. Lines also differ in dash
 # and marker, so that they survive a grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+# For the parts of a map: Tol, "Colour schemes" (SRON technical note, 2021), "muted", with white and black.
+MAP_COLOURS = (
+    "#DDDDDD", "#CC6677", "#DDCC77", "#999933", "#FFFFFF", "#88CCEE",
+    "#000000", "#882255", "#AA4499", "#117733", "#332288", "#44AA99",
+)  # fmt: skip
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -214,6 +220,20 @@ def pixels(images: Tensor) -> np.ndarray:
         raise ValueError(f"images: expected a tensor (B, 1 or 3, H, W), got {got}")
     images = images.detach().float().cpu().clamp(-1, 1).expand(-1, 3, -1, -1)
     return ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def layout(parts: Tensor) -> Tensor:
+    """A semantic map as pictures: part numbers (B, H, W) -> (B, 3, H, W) in [-1, 1], the n-th of MAP_COLOURS for part n.
+
+    Raises ValueError for anything but whole numbers from 0 to 11.
+    """
+    if not isinstance(parts, Tensor) or parts.ndim != 3 or parts.is_floating_point():
+        got = f"{parts.dtype} of shape {tuple(parts.shape)}" if isinstance(parts, Tensor) else type(parts).__name__
+        raise ValueError(f"parts: expected whole numbers (B, H, W), got {got}")
+    if parts.numel() and not 0 <= parts.min() <= parts.max() < len(MAP_COLOURS):
+        raise ValueError(f"parts: expected numbers 0 to {len(MAP_COLOURS) - 1}, got {parts.min()} to {parts.max()}")
+    colours = torch.tensor([list(bytes.fromhex(colour[1:])) for colour in MAP_COLOURS], device=parts.device)
+    return (colours[parts.long()] / 127.5 - 1).movedim(3, 1)
 
 
 def check_alt(alt: str) -> None:

@@ -6,7 +6,7 @@ straight: Lipman et al., "Flow matching" (2023), and Liu et al., "Rectified flow
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +128,7 @@ def schedule(name: str) -> Schedule:
 
 
 SPACINGS = ("trailing", "uniform", "karras")
+Spacing = str | Callable[[Schedule | int, int], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,13 @@ class Step:
 
 
 def step_grid(
-    schedule: Schedule | int, steps: int, strength: float = 1.0, spacing: str = "trailing"
+    schedule: Schedule | int, steps: int, strength: float = 1.0, spacing: Spacing = "trailing"
 ) -> tuple[Step, ...]:
     """Steps from T - 1 down to clean data (-1), of which the round(steps * strength) cleanest are kept.
 
     `steps` counts the full grid, so grids of equal `steps` and other `strength` visit the same noise levels.
-    `spacing` is a name in SPACINGS; T stands for the schedule where the spacing asks for no more.
+    `spacing` is a name in SPACINGS, or a function (schedule, steps) -> falling levels that says itself where the grid ends;
+    T stands for the schedule where the spacing asks for no more.
     Raises ValueError for steps outside [1, T], strength outside (0, 1], another spacing, or when no step would be left.
     """
     T = schedule if isinstance(schedule, int) else schedule.T
@@ -158,13 +160,15 @@ def step_grid(
     kept = round(steps * strength)
     if kept == 0:
         raise ValueError(f"strength: {strength} of {steps} steps leaves no step to run; use at least {1 / steps:.3g}")
-    if spacing not in SPACINGS:
+    if not callable(spacing) and spacing not in SPACINGS:
         raise ValueError(f"spacing: expected one of {', '.join(SPACINGS)}, got {spacing!r}")
-    if spacing == "karras":
-        levels = karras(schedule, steps)
+    if callable(spacing):
+        levels = spacing(schedule, steps)
+    elif spacing == "karras":
+        levels = [*karras(schedule, steps), -1]
     else:
-        levels = trailing(T, steps) if spacing == "trailing" else uniform(T, steps)
-    levels = [*levels, -1][-kept - 1 :]
+        levels = [*(trailing(T, steps) if spacing == "trailing" else uniform(T, steps)), -1]
+    levels = levels[-kept - 1 :]
     return tuple(Step(t, s) for t, s in zip(levels[:-1], levels[1:], strict=True))
 
 

@@ -17,10 +17,15 @@ HELD_OUT = 2  # the stream of Critters that nothing is trained or chosen on
 
 
 def held_out(name: str) -> Pictures:
-    """Pictures that the model `name` was not trained on and that every installation has: Critters, or the shipped shoes."""
+    """Pictures that the model `name` was not trained on and that every installation has: Critters, or the shipped shoes.
+
+    For models of AFHQ its held-out photographs, if they are there.
+    """
     from minidiff.training.recipes import recipe
 
     wanted = recipe(name).held_out.keywords
+    if "animal" in wanted:
+        return recipe(name).held_out()
     if "species" in wanted:
         from minidiff.data.critters import Critters
 

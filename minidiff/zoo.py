@@ -17,7 +17,8 @@ from torch import nn
 
 WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
-OPEN_CLIP = "open_clip:"  # before the name of a model that is not ours
+GENERATORS = ("denoiser", "ddgan", "diffae", "flow", "gan", "vae")  # kinds that make pictures of codes
+OPEN_CLIP, DIFFUSERS = "open_clip:", "diffusers:"  # before the name of a model that is not ours
 
 
 class UnknownModel(ValueError):
@@ -25,27 +26,42 @@ class UnknownModel(ValueError):
 
 
 def load(name: str, device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
-    """A trained model by name: Autoencoder, LatentDiffusion (with its autoencoder), Probe or Clip; float32, eval, frozen.
+    """A trained model by name: Autoencoder, LatentDiffusion or one of minidiff.families (with its autoencoder), Probe, Clip,
+    Segmenter, IdentityNet; float32, eval, frozen.
 
-    `folder` holds the weights and their manifest; None is the zoo that ships with the package.
+    `folder` holds the weights and their manifest; None is the zoo that ships with the package. "diffusers:" before a folder
+    or a name of the hub gives the AutoencoderKL there (see `minidiff.bridges.autoencoders`).
     Raises UnknownModel (a ValueError) for an unknown name, ValueError for a file that is not, byte for byte, the one in the
     manifest, FileNotFoundError when the file is not there.
     """
+    if name.startswith(DIFFUSERS):
+        from minidiff.bridges.autoencoders import open_autoencoder
+
+        return open_autoencoder(name.removeprefix(DIFFUSERS), device)
     entry = describe(name, folder)
     network = build(entry, folder).to(device)
-    if entry["kind"] != "denoiser":
+    if entry["kind"] not in GENERATORS:
         return network
-    from minidiff.denoiser import Denoiser
-    from minidiff.generators import Identity, LatentDiffusion
-    from minidiff.schedule import schedule
-
     for part in ("autoencoder", "text"):
         if entry.get(part):
             check_partner(name, entry, part, folder)
+    return generator(entry, network, device, folder)
+
+
+def generator(entry: dict, network: nn.Module, device: torch.device | str, folder: str | Path | None) -> Any:
+    """The map from codes to images that a network of the zoo is a part of."""
+    from minidiff.denoiser import Denoiser
+    from minidiff.families import FAMILIES
+    from minidiff.generators import Identity, LatentDiffusion
+    from minidiff.schedule import schedule
+
+    autoencoder = load(entry["autoencoder"], device, folder) if entry.get("autoencoder") else Identity().eval()
+    shape = tuple(entry["image_shape"])
+    if entry["kind"] in FAMILIES:
+        return FAMILIES[entry["kind"]](autoencoder, network, shape)
     encoder = cache(partial(load, entry["text"], device, folder)) if "text" in entry else None
     denoiser = Denoiser(network, schedule(entry["schedule"]), entry["predicts"]).eval().requires_grad_(False)
-    autoencoder = load(entry["autoencoder"], device, folder) if entry["autoencoder"] else Identity()
-    return LatentDiffusion(autoencoder, denoiser.to(device), tuple(entry["image_shape"]), text=encoder)
+    return LatentDiffusion(autoencoder, denoiser.to(device), shape, text=encoder)
 
 
 def load_clip(name: str = "critters-clip", device: torch.device | str = "cpu", folder: str | Path | None = None) -> Any:
@@ -78,6 +94,10 @@ def manifest(folder: str | Path | None = None) -> dict[str, dict]:
 
 def describe(name: str, folder: str | Path | None = None) -> dict:
     """The manifest's entry for one model. Raises UnknownModel for an unknown name, with the nearest known one."""
+    if str(name).startswith(DIFFUSERS):
+        from minidiff.bridges.autoencoders import describe as describe_theirs
+
+        return describe_theirs(name.removeprefix(DIFFUSERS))
     models = manifest(folder)
     if name not in models:
         near = difflib.get_close_matches(str(name), models, n=1)
@@ -115,16 +135,28 @@ def network_of(kind: str, config: dict) -> nn.Module:
     """An untrained network from its kind ("autoencoder", "denoiser", "probe", ...) and its config as JSON data."""
     from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
     from minidiff.nets.clip import ClipConfig, new_clip
+    from minidiff.nets.ddgan import DDGANConfig, DDGANNetwork
+    from minidiff.nets.diffae import DiffAEConfig, DiffAENetwork
+    from minidiff.nets.flow import FlowConfig, FlowNetwork
+    from minidiff.nets.gan import GANConfig, GANNetwork
+    from minidiff.nets.identity import IdentityConfig, IdentityNet
     from minidiff.nets.probe import Probe, ProbeConfig
     from minidiff.nets.segmenter import Segmenter, SegmenterConfig
     from minidiff.nets.unet import UNet, UNetConfig
+    from minidiff.nets.vae import VAEConfig, VAENetwork
 
     kinds = {
         "autoencoder": (AutoencoderConfig, Autoencoder),
         "clip": (ClipConfig, new_clip),
+        "ddgan": (DDGANConfig, DDGANNetwork),
         "denoiser": (UNetConfig, UNet),
+        "diffae": (DiffAEConfig, DiffAENetwork),
+        "flow": (FlowConfig, FlowNetwork),
+        "gan": (GANConfig, GANNetwork),
+        "identity": (IdentityConfig, IdentityNet),
         "probe": (ProbeConfig, Probe),
         "segmenter": (SegmenterConfig, Segmenter),
+        "vae": (VAEConfig, VAENetwork),
     }
     if kind not in kinds:
         raise ValueError(f"kind: expected one of {', '.join(kinds)}, got {kind!r}")

@@ -1,15 +1,20 @@
 """Every benchmark runs in its quick form, and its peers compute what it says they compute."""
 
+import dataclasses
+
 import pytest
 import torch
 
 pytest.importorskip("diffusers")
 
 from benchmarks import __main__ as command
-from benchmarks import clock, drawing, editing, peers
+from benchmarks import afhq_costs, clock, drawing, editing, peers
 from minidiff import zoo
 from minidiff.evaluation import results
 from minidiff.fast import measure
+from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
+from minidiff.nets.unet import UNetConfig
+from minidiff.training.afhq import AFHQ
 
 QUICK = [name for name in command.BENCHMARKS if name not in ("lessons", "tour", "drawing")]
 
@@ -107,3 +112,30 @@ def test_the_work_of_a_convolution_is_counted():
     net.forward = lambda x, t: net.net(x)
     assert peers.flops(net, 2, 4) == 2 * 2 * 3 * 9 * 16
     assert peers.closest(lambda width: width**2, 1000) == 32
+
+
+def test_the_costs_of_afhq_are_measured_and_tabled(tmp_path):
+    config = UNetConfig(in_channels=4, channels=(32,), attention=(True,), time=16)
+    recipe = dataclasses.replace(AFHQ[0], config=config, steps=1_000, batch=8)
+    autoencoder = Autoencoder(AutoencoderConfig(latent_channels=4, encoder=(8, 16), decoder=(8, 8, 16), depth=1))
+    rows = afhq_costs.measure(recipe, autoencoder, batch=2, steps=2, cpu=True, size=64)
+    value = {row.quantity: row.value for row in rows}
+    assert value.keys() == afhq_costs.COLUMNS.keys() and all(each > 0 for each in value.values())
+    encoding = 2 * afhq_costs.PHOTOGRAPHS / value["encode"]
+    assert value["train"] == pytest.approx((4_000 * value["step"] + encoding) / 3600, rel=1e-3)  # four times the steps
+
+    assert "Nothing has been measured" in afhq_costs.table(tmp_path)
+    for device in ("GPU A", "GPU B"):
+        name = f"afhq_costs-{device[-1].lower()}"
+        results.write(results.Results(name, "bench", rows, settings={"device": device}), tmp_path)
+    page = "Costs:\n<!-- benchmarks: afhq_costs -->\nold\n<!-- end -->\nafter"
+    lines = afhq_costs.filled(page, tmp_path).splitlines()
+    assert lines[3].startswith("| on | s a step | GiB | h to train") and lines[-1] == "after" and "old" not in lines
+    assert [line.split(" |")[0] for line in lines[5:7]] == [f"| GPU {x}, batch 2, float32" for x in "AB"]
+    with pytest.raises(ValueError, match="page: expected <!-- benchmarks: afhq_costs -->"):
+        afhq_costs.filled("no marks", tmp_path)
+
+
+def test_the_page_of_afhq_has_the_costs_that_were_measured():
+    page = afhq_costs.PAGE.read_text(encoding="utf-8")
+    assert afhq_costs.filled(page) == page, "python -m benchmarks.afhq_costs fills it in"

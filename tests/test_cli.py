@@ -16,7 +16,7 @@ from minidiff.data.folder import ImageFolder
 from minidiff.doctor import checks, healthy
 from minidiff.worlds import held_out, read_images, truth
 
-COMMANDS = ("tour", "train", "sample", "translate", "edit", "guide", "reproduce", "lab", "doctor", "data")
+COMMANDS = ("tour", "train", "sample", "translate", "edit", "guide", "reproduce", "export", "lab", "doctor", "data")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_translate_real_shoes(minidiff_says):
 
 @pytest.fixture
 def told(monkeypatch, tiny_load):
-    monkeypatch.setattr(cli, "_diffusion", lambda name, device: tiny_load(name, 64))
+    monkeypatch.setattr("minidiff.load", lambda name, device: tiny_load(name, 64), raising=False)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,6 @@ def test_sample_to_a_caption(minidiff_says, told, tmp_path):
 @pytest.fixture
 def judged(told, monkeypatch, tiny_load):
     """Tiny untrained models for every name: one to guide, and its judges."""
-    monkeypatch.setattr(cli, "_diffusion", lambda name, device: tiny_load("critters-cat", 64))
     monkeypatch.setattr("minidiff.energy_words.load", lambda name, device: tiny_load(name, 64))
     monkeypatch.setattr("minidiff.energy_words.load_clip", lambda name, device: tiny_load(name, 64))
 
@@ -147,6 +146,15 @@ def test_guide_says_the_mean_energies(minidiff_says, judged, tmp_path):
     assert prior.startswith("0.5 |code|^2: ") and prior.endswith(f"{4 * 4 * 8 * 8 // 2} is usual")  # four blocks move
     assert accepted.startswith("Accepted ") and wrote == "Wrote deep/wish.png, from the top: start, end"
     assert size_of(tmp_path / "deep" / "wish.png")[1] > 2 * 64 and len(list((tmp_path / "deep").iterdir())) == 1
+
+
+def test_guide_towards_an_individual(minidiff_says, judged, tmp_path):
+    minidiff_says("data", "critters", "--out", "world", "-n", 1)
+    someone = next((tmp_path / "world").rglob("*.png")).relative_to(tmp_path)
+    code, out, err = minidiff_says("guide", "--energy", f"identity: {someone}", "-n", 2, "--steps", 2)
+    assert code == 0 and out.startswith(f"500 * identity: {someone} (temperature 0.002): mean E "), err
+    code, _, err = minidiff_says("guide", "--energy", "identity: nobody.png", "--out", "other.png")
+    assert code == 2 and "there is no 'nobody.png'" in err and not (tmp_path / "other.png").exists()
 
 
 def test_a_stopped_guide_goes_on_and_ends_the_same(minidiff_says, judged, monkeypatch, tmp_path):
@@ -190,6 +198,34 @@ def test_guide_refuses_in_one_line(minidiff_says, judged, tmp_path):
     assert code == 0 and f"{4 * 8 * 8 // 2} is usual" in out and "Accepted" not in out, err
 
 
+def test_any_family_is_sampled_and_guided(minidiff_says, judged, tmp_path):
+    for arguments in (("critters-gan", "--psi", 0.5), ("critters-diffae", "--steps", 3), ("critters-vae",)):
+        code, _, err = minidiff_says("sample", *arguments, "-n", 2, "--out", f"{arguments[0]}.png")
+        assert code == 0 and size_of(tmp_path / f"{arguments[0]}.png")[1] > 64, err
+    for name, numbers in (("critters-gan", 8), ("critters-diffae", 16 + 4 * 8 * 8)):
+        code, out, err = minidiff_says("guide", "--model", name, *WISH)
+        assert code == 0 and f"{numbers // 2} is usual" in out and (tmp_path / "guide.png").exists(), err
+
+
+def test_settings_that_a_family_does_not_have_are_refused(minidiff_says, judged, tmp_path):
+    for arguments, message in (
+        (("sample", "critters-vae", "--steps", 3, "--eta", 0), "critters-vae is a VAE, which has no eta and no steps"),
+        (("sample", "critters-gan", "--psi", 2), "psi: expected a number in [0, 1], got 2"),
+        (("sample", "critters-flow", "--text", "a cat"), "text: a Flow takes no condition"),
+        (
+            ("guide", "--energy", "glasses", "--model", "critters-gan", "--gradient-steps", 2),
+            "gradient_steps: only a sampler with eta = 0",
+        ),
+        (
+            ("translate", "--from", "critters-gan"),
+            "critters-gan is a GAN: expected a diffusion model such as critters-cat",
+        ),
+        (("sample", "critters-probe"), "critters-probe is a probe: expected a generator such as critters-cat"),
+    ):
+        code, _, err = minidiff_says(*arguments)
+        assert code == 2 and message in err and list(tmp_path.iterdir()) == []
+
+
 def test_critters_as_files_are_the_critters(minidiff_says, tmp_path):
     code, out, _ = minidiff_says("data", "critters", "--out", "world", "-n", 3, "--seed", 4, "--size", 48)
     assert code == 0 and out == f"Wrote {3 * len(NAMES)} pictures into world\n"
@@ -215,7 +251,7 @@ def test_data_fashion_says_where_it_is(minidiff_says, monkeypatch, tmp_path):
     ("arguments", "message"),
     [
         (("sample", "critters-catt"), "did you mean 'critters-cat'?"),
-        (("sample", "critters-autoencoder"), "critters-autoencoder is a autoencoder: expected a diffusion model"),
+        (("sample", "critters-autoencoder"), "critters-autoencoder is a autoencoder: expected a generator"),
         (("sample", "critters-cat", "--out", "cat.jpg"), "--out: expected the name of a .png file, got cat.jpg"),
         (("sample", "critters-cat", "--eta", "2"), "eta"),
         (("translate", "--strength", "0"), "strength: expected a number in (0, 1]"),

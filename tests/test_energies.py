@@ -10,6 +10,7 @@ from minidiff.augment import augment, cut_out, move, recolour
 from minidiff.data.factors import COATS
 from minidiff.energies import Energy, EnergyError, code_prior, custom, pixels
 from minidiff.seeds import as_seeds, normal
+from minidiff.worlds import read_images, write_pictures
 
 
 def pictures(count=3, size=32, seed=0):
@@ -27,6 +28,17 @@ def probe(tiny_load):
 @pytest.fixture
 def clip(tiny_load):
     return tiny_load("critters-clip")
+
+
+@pytest.fixture
+def acquaintance(tiny_load):
+    return tiny_load("critters-identity")
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of two pictures, whose name has a space."""
+    return [*write_pictures(pictures(2, seed=3), tmp_path / "an album")][0].parent
 
 
 def mean_of(images, code):
@@ -114,6 +126,43 @@ def test_an_individual_is_known_by_the_angle_to_its_pictures():
     torch.testing.assert_close(energy(images, images), 1 - (vectors @ known.T).mean(1))
 
 
+def test_individuals_of_files_and_folders(acquaintance, album):
+    images = pictures()
+    for words, weight, files in (
+        (f"identity: {album / '000001.png'}", energy_words.WEIGHTS["identity"], [album / "000001.png"]),
+        (f"3 * identity :{album}", 3, [album / "000000.png", album / "000001.png"]),
+    ):
+        said = energy_words.energy(words, identity=acquaintance)
+        meant = weight * energies.identity(acquaintance, read_images(files, (3, 32, 32)))
+        torch.testing.assert_close(said(images, images), meant(images, images))
+    both = energy_words.energy(f"identity: {album} + identity: {album / '000000.png'}", identity=acquaintance)
+    assert [term.name for term in both.terms] == [f"identity: {album}", f"identity: {album / '000000.png'}"]
+    (own,) = read_images([album / "000000.png"], (3, 32, 32))
+    assert both.parts(own[None], own[None])[0, 1].abs() < 1e-5  # nobody is nearer to a picture than its own
+
+
+def test_an_individual_s_energy_is_differentiable_and_blind_beyond_the_screen(acquaintance, album):
+    energy = energy_words.energy(f"identity: {album}", identity=acquaintance)
+    burnt = torch.where(pictures(2) > 0, 5.0, pictures(2)).requires_grad_()
+    (gradient,) = torch.autograd.grad(energy(burnt, burnt).sum(), burnt)
+    assert gradient.isfinite().all() and gradient.flatten(1).abs().sum(1).min() > 0
+    assert gradient[burnt > 1].abs().max() == 0
+
+
+def test_individuals_that_cannot_be_known(acquaintance, probe, album, tmp_path):
+    with pytest.raises(FileNotFoundError, match="identity: expected a picture, .* there is no 'a cat'"):
+        energy_words.energy("identity: a cat", identity="nobody")  # said before the network is looked for
+    with pytest.raises(ValueError, match="identity: expected a network that knows individuals, .* got a Probe"):
+        energy_words.energy(f"identity: {album}", identity=probe)
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(ValueError, match="notes.png is no image that can be read"):
+        energy_words.energy(f"identity: {tmp_path / 'notes.png'}", identity=acquaintance)
+    with pytest.raises(ValueError, match=r"this identity network sees \(B, 3, 32, 32\), got \(2, 3, 16, 16\)"):
+        energy_words.energy(f"identity: {album}", identity=acquaintance)(pictures(2, 16), pictures(2, 16))
+    with pytest.raises(ValueError, match="no attribute 'identity'; did you mean 'identity: PICTURE'"):
+        energy_words.energy("identity", probe)
+
+
 @pytest.mark.parametrize(
     "words", ["clip: a sad dog", "tilt = 0.3", "coat = orange", "glasses", "no hat", "species = dog"]
 )
@@ -144,7 +193,7 @@ def test_words_are_the_energies_they_say(probe, clip):
     torch.testing.assert_close(red(images, images), 5 * energies.classifier(probe, "hat_colour", 1)(images, images))
 
 
-def test_only_the_networks_that_a_term_needs_are_loaded(monkeypatch, probe, clip):
+def test_only_the_networks_that_a_term_needs_are_loaded(monkeypatch, probe, clip, album):
     loaded = []
     monkeypatch.setattr(energy_words, "load", lambda name, device: loaded.append(name) or probe)
     monkeypatch.setattr(energy_words, "load_clip", lambda name, device: loaded.append(name) or clip)
@@ -152,6 +201,9 @@ def test_only_the_networks_that_a_term_needs_are_loaded(monkeypatch, probe, clip
     assert loaded == ["else"]
     energy_words.energy("tilt = 0 + glasses", "someone", "else")
     assert loaded == ["else", "someone"]
+    with pytest.raises(ValueError, match="got a Probe"):  # which is what this load gives for every name
+        energy_words.energy(f"identity: {album}", "someone", "else", "third")
+    assert loaded == ["else", "someone", "third"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,10 @@ def test_the_core_packages_are_part_of_the_setup():
     assert core <= set(map(name_of, SETUP))
 
 
+def test_the_tests_bring_what_is_optional():
+    assert set(EXTRAS["hub"] + EXTRAS["onnx"]) <= set(EXTRAS["test"])
+
+
 @pytest.mark.parametrize("requirement", SETUP)
 def test_lower_bounds_without_upper_pins_and_met(requirement):
     name, bound = re.fullmatch(r"([\w.-]+)>=([\d.]+)", requirement).groups()

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from minidiff import plot
+from minidiff.data.renderer import PARTS
 
 ALT = "Two rows of flat squares in different colours."
 
@@ -44,6 +45,25 @@ def test_one_tensor_is_one_row():
 
 def test_pixels_are_clamped_and_rounded():
     assert plot.pixels(flat([-3, -1, 0, 1, 9]))[:, 0, 0, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_a_map_has_a_colour_of_its_own_for_each_part():
+    parts = torch.arange(12).view(1, 3, 4).repeat(2, 1, 1)
+    pictures = plot.layout(parts)
+    assert pictures.shape == (2, 3, 3, 4)
+    drawn = plot.pixels(pictures)[1].reshape(12, 3)
+    assert ["#" + bytes(colour).hex().upper() for colour in drawn] == list(plot.MAP_COLOURS)
+    assert len(set(plot.MAP_COLOURS)) == 12 >= len(PARTS)
+    assert torch.equal(plot.layout(parts.byte()), pictures)
+
+
+@pytest.mark.parametrize("wrong", [torch.full((1, 2, 2), 12), torch.full((1, 2, 2), -1)])
+def test_a_part_without_a_colour_is_refused(wrong):
+    with pytest.raises(ValueError, match="parts: expected numbers 0 to 11, got"):
+        plot.layout(wrong)
+    for other in (wrong[0], wrong.float(), [0]):
+        with pytest.raises(ValueError, match=r"parts: expected whole numbers \(B, H, W\), got"):
+            plot.layout(other)
 
 
 def test_save_png_wraps_columns(tmp_path):

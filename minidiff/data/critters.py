@@ -20,7 +20,8 @@ class Critters:
     """Drawn faces of one species ("cat", "dog", "wild") or of "all", as `Pictures`.
 
     `seed` picks the stream, 0 <= seed < 2^31; `rates` says how often glasses, hats and babies occur; `individuals` limits the
-    population to that many animals (default: a stranger in every picture). Raises ValueError for an unknown species or group.
+    population to that many animals, those with the numbers 0, 1, ..., or to the numbers of a range (default: a stranger in
+    every picture). Raises ValueError for an unknown species or group.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Critters:
         seed: int = 0,
         size: int = 64,
         rates: Mapping[str, float] = RARE_RATES,
-        individuals: int | None = None,
+        individuals: int | range | None = None,
     ):
         if species != "all":
             species_index(species)
@@ -38,10 +39,11 @@ class Critters:
             raise ValueError(f"length: expected 1 to 2^32 pictures, got {length}")
         if not 0 <= seed < 2**31:
             raise ValueError(f"seed: expected 0 <= seed < 2^31, got {seed}")
-        if individuals is not None and individuals < 1:
+        population = individuals if individuals is None or isinstance(individuals, range) else range(individuals)
+        if population is not None and not population:
             raise ValueError(f"individuals: expected at least 1 or None, got {individuals}")
         self.species, self.length, self.seed, self.size = species, length, seed, size
-        self.rates, self.individuals = dict(rates), individuals
+        self.rates, self.individuals = dict(rates), population
         self.factors(0)  # refuses bad rates now rather than at the first picture
 
     @property
@@ -65,4 +67,6 @@ class Critters:
     def _individuals(self, seeds: Tensor) -> Tensor | None:
         if self.individuals is None:
             return None
-        return (uniform(seeds, stream="who") * self.individuals).long().clamp(max=self.individuals - 1)
+        count = len(self.individuals)
+        index = (uniform(seeds, stream="who") * count).long().clamp(max=count - 1)
+        return self.individuals.start + self.individuals.step * index

@@ -39,16 +39,13 @@ class ImageFolder:
         classes: Iterable[str] | None = None,
         split: str | None = None,
     ):
-        if size < 1:
-            raise ValueError(f"size: expected a side of at least 1 pixel, got {size}")
-        if channels not in (1, 3):
-            raise ValueError(f"channels: expected 1 (grey) or 3 (colour), got {channels}")
+        check_square(size, channels)
         folder = _folder(Path(root), split)
         paths = sorted(path for path in folder.rglob("*") if _is_image(path))
         if not paths:
             raise FileNotFoundError(f"root: no picture in {folder} or its subfolders; looked for {', '.join(SUFFIXES)}")
         present = tuple(sorted({path.parent.name for path in paths}))
-        self.classes = present if classes is None else _chosen(classes, present)
+        self.classes = present if classes is None else chosen(classes, present)
         self.paths = [path for path in paths if path.parent.name in self.classes]
         self.labels = torch.tensor([self.classes.index(path.parent.name) for path in self.paths])  # (N,)
         self.size, self.channels = size, channels
@@ -69,6 +66,14 @@ class ImageFolder:
         return torch.stack(images) if images else torch.zeros(0, *self.shape)
 
 
+def check_square(size: int, channels: int) -> None:
+    """Raises ValueError for a shape that no picture can have."""
+    if size < 1:
+        raise ValueError(f"size: expected a side of at least 1 pixel, got {size}")
+    if channels not in (1, 3):
+        raise ValueError(f"channels: expected 1 (grey) or 3 (colour), got {channels}")
+
+
 def read_image(path: str | Path, size: int = 64, channels: int = 3) -> Tensor:
     """The middle square of an image file, (channels, size, size) in [-1, 1]: upright by its EXIF, transparency on white.
 
@@ -77,15 +82,19 @@ def read_image(path: str | Path, size: int = 64, channels: int = 3) -> Tensor:
     try:
         with Image.open(path) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            return square(image, size, channels)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is no image that can be read; expected one of {', '.join(SUFFIXES)}") from error
     except DAMAGE as error:
         raise ValueError(f"{path} is truncated or damaged: {error}") from error
-    square = _middle(_flatten(upright).convert("RGB" if channels == 3 else "L"))
-    pixels = np.array(square.resize((size, size), Image.Resampling.BICUBIC))  # (H, W) or (H, W, 3)
+
+
+def square(image: Image.Image, size: int = 64, channels: int = 3) -> Tensor:
+    """The middle square of an opened image, (channels, size, size) in [-1, 1], as `read_image` gives it."""
+    middle = _middle(_flatten(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L"))
+    pixels = np.array(middle.resize((size, size), Image.Resampling.BICUBIC))  # (H, W) or (H, W, 3)
     return torch.from_numpy(pixels.reshape(size, size, channels)).permute(2, 0, 1).float() / 127.5 - 1
 
 
@@ -123,9 +132,10 @@ def _folder(root: Path, split: str | None) -> Path:
     return root / split
 
 
-def _chosen(classes: Iterable[str], present: tuple[str, ...]) -> tuple[str, ...]:
+def chosen(classes: Iterable[str], present: tuple[str, ...]) -> tuple[str, ...]:
+    """One class or several, by name. Raises ValueError for a class that is not there, and for none."""
     names = (classes,) if isinstance(classes, str) else tuple(classes)
     unknown = [name for name in names if name not in present]
     if unknown or not names:
-        raise ValueError(f"classes: no class {', '.join(unknown) or 'named'}; the folders are {', '.join(present)}")
+        raise ValueError(f"classes: no class {', '.join(unknown) or 'named'}; there are {', '.join(present) or 'none'}")
     return names

@@ -4,7 +4,7 @@ Training, lessons and evaluation are written against it, so drawn animals, real 
 places freely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -26,6 +26,24 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Indices) -> Tensor: ...
+
+
+@runtime_checkable
+class PictureStream(Protocol):
+    """`len(stream)` pictures of one `shape` (C, H, W) that can only be read in order, from the first one on.
+
+    `iter(stream)` and `stream.part(first, step)`, which leaves out all but every step-th, give (C, H, W) float32 in
+    [-1, 1], the same each time. A bank is built from it as from `Pictures`; what needs factors or labels is not.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+    def part(self, first: int, step: int) -> Iterator[Tensor]: ...
 
 
 def as_indices(indices: Indices, length: int) -> Tensor:

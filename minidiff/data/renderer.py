@@ -5,14 +5,14 @@ A layer has one colour per animal, so the picture is sum_k weight_k * colour_k w
 Distance functions of circles, boxes and capsules: Inigo Quilez, "2D distance functions".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from minidiff.data.factors import Factors
-from minidiff.data.species import shapes
+from minidiff.data.species import Shape, shapes
 
 CREAM, PINK, BLACK, WHITE = (0.98, 0.95, 0.88), (0.95, 0.60, 0.62), (0.09, 0.08, 0.10), (1.0, 1.0, 1.0)
 FRAMES = (0.86, 0.08, 0.50)  # of glasses: a colour that no coat and no eye has
@@ -40,11 +40,14 @@ class Layer(NamedTuple):
     colour: Tensor  # (B, 3) in [0, 1]
 
 
-def render(factors: Factors, size: int = 64, chunk: int = 64) -> Tensor:
-    """Pictures of the animals, (B, 3, size, size) in [-1, 1], drawn `chunk` at a time. Raises ValueError for size < 8."""
+def render(factors: Factors, size: int = 64, chunk: int = 64, rows: Sequence[Shape] | None = None) -> Tensor:
+    """Pictures of the animals, (B, 3, size, size) in [-1, 1], drawn `chunk` at a time. Raises ValueError for size < 8.
+
+    `rows` are the shapes that `factors.species` counts through, by default those of SPECIES.
+    """
     if size < 8:
         raise ValueError(f"size: expected at least 8 pixels, got {size}")
-    return torch.cat([_render(factors[start : start + chunk], size) for start in range(0, len(factors), chunk)])
+    return torch.cat([_render(factors[start : start + chunk], size, rows) for start in range(0, len(factors), chunk)])
 
 
 def semantic_map(factors: Factors, size: int = 64) -> Tensor:
@@ -55,16 +58,16 @@ def semantic_map(factors: Factors, size: int = 64) -> Tensor:
     return parts.index_add(1, index, weights).argmax(1)
 
 
-def _render(factors: Factors, size: int) -> Tensor:
-    layers, weights = _composite(factors, size)
+def _render(factors: Factors, size: int, rows: Sequence[Shape] | None) -> Tensor:
+    layers, weights = _composite(factors, size, rows)
     colours = torch.stack([layer.colour for layer in layers], dim=2)  # (B, 3, K)
     images = torch.bmm(colours, weights.flatten(2))  # (B, 3, H*W)
     return (2 * images - 1).unflatten(2, (size, size))
 
 
-def _composite(factors: Factors, size: int) -> tuple[list[Layer], Tensor]:
+def _composite(factors: Factors, size: int, rows: Sequence[Shape] | None = None) -> tuple[list[Layer], Tensor]:
     """The layers, front to back, and their weights (B, K, H, W), which sum to 1 at every pixel."""
-    layers = list(_layers(factors, size))[::-1]
+    layers = list(_layers(factors, size, rows))[::-1]
     weights, light = [], 1.0
     for layer in layers:
         weights.append(layer.coverage * light)
@@ -72,10 +75,10 @@ def _composite(factors: Factors, size: int) -> tuple[list[Layer], Tensor]:
     return layers, torch.stack(weights, dim=1)
 
 
-def _layers(f: Factors, size: int) -> Iterator[Layer]:
+def _layers(f: Factors, size: int, rows: Sequence[Shape] | None = None) -> Iterator[Layer]:
     """The layers of a picture from back to front."""
     dtype = f.size.dtype
-    shape = shapes(f.species, dtype)
+    shape = shapes(f.species, dtype, rows)
     column = {name: value[:, None, None] for name, value in f.tensors().items() if value.dim() == 1}
     baby = column["baby"].to(dtype)
 

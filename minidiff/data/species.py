@@ -4,6 +4,7 @@ Lengths are in head radii, with the face's centre at (0, 0), x to the right and 
 species can also be mixed from two others, which makes "how related are these domains?" a dial.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
 import torch
@@ -74,8 +75,20 @@ def species_index(name: str) -> int:
     return NAMES.index(name)
 
 
-def shapes(species: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Look up the rows of `species` (B,) and return each shape number as (B, 1, 1)."""
-    table = torch.tensor([astuple(shape) for shape in SPECIES.values()], dtype=dtype, device=species.device)
+def mixed(a: str, b: str, amount: float) -> Shape:
+    """A species between two: each number is a's + amount (b's - a's), with 0 <= amount <= 1.
+
+    Raises ValueError for an unknown species or another amount: beyond the two, numbers that run from 0 to 1 would not.
+    """
+    species_index(a), species_index(b)
+    if not 0 <= amount <= 1:
+        raise ValueError(f"amount: expected a number in [0, 1], got {amount}")
+    return Shape(*(x + amount * (y - x) for x, y in zip(astuple(SPECIES[a]), astuple(SPECIES[b]), strict=True)))
+
+
+def shapes(species: Tensor, dtype: torch.dtype, rows: Sequence[Shape] | None = None) -> dict[str, Tensor]:
+    """Look up the rows of `species` (B,) in SPECIES, or in `rows`, and return each shape number as (B, 1, 1)."""
+    rows = list(SPECIES.values()) if rows is None else rows
+    table = torch.tensor([astuple(shape) for shape in rows], dtype=dtype, device=species.device)
     columns = table[species].unbind(1)  # numbers x (B,)
     return {field.name: column[:, None, None] for field, column in zip(fields(Shape), columns, strict=True)}

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from minidiff.processes import shared
+
 RANGE = 2.0  # pictures live in [-1, 1]
 
 
@@ -61,8 +63,8 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
 
 def in_batches(metric: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, batch: int = 250) -> Tensor:
-    """A per-picture metric over many pictures, a batch at a time, (B,)."""
-    return torch.cat([metric(x, y) for x, y in zip(a.split(batch), b.split(batch))])
+    """A per-picture metric over many pictures, a batch at a time, (B,). Several processes share them out; all must ask."""
+    return shared(lambda index: metric(a[index], b[index]), len(a), batch)
 
 
 def _kernel(dot: Tensor, dim: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from minidiff.data.factors import HATS, PATTERNS, Factors, nearest
 from minidiff.data.species import NAMES
 from minidiff.nets.probe import Probe, ProbeConfig
+from minidiff.processes import joined, share
 
 NUMBERS = {"x": 1, "y": 1, "size": 1, "tilt": 1, "gaze_x": 1, "gaze_y": 1, "smile": 1}
 COLOURS = {"coat": 3, "eye": 3, "background": 3}
@@ -51,12 +52,16 @@ def targets_of(pictures, indices: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def read_all(probe: Probe, images: Tensor, batch: int = 250) -> dict[str, Tensor]:
-    """What the probe reads in many pictures (B, C, H, W), and under "features" its features (B, D)."""
-    parts = []
-    for chunk in images.clamp(-1, 1).to(probe.mean.dtype).split(batch):
-        features = probe.features(chunk)
-        parts.append(probe.answers(*probe.heads(features)) | {"features": features})
-    return join(parts)
+    """What the probe reads in many pictures (B, C, H, W), and under "features" its features (B, D), on the CPU.
+
+    Several processes share the pictures out; all must ask.
+    """
+    parts, own = [], images[torch.tensor(share(len(images)), dtype=torch.long)]
+    for chunk in own.clamp(-1, 1).split(batch):
+        features = probe.features(chunk.to(probe.mean))
+        answers = probe.answers(*probe.heads(features)) | {"features": features}
+        parts.append({name: values.cpu() for name, values in answers.items()})
+    return {name: joined(values, len(images)) for name, values in join(parts).items()}
 
 
 def probe_report(probe: Probe, pictures, n: int | None = None, batch: int = 250) -> dict[str, float]:

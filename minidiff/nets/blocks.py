@@ -98,7 +98,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, watch: Watch | 
 @contextmanager
 def watching(network: nn.Module, kind: type[nn.Module], watch: Watch) -> Iterator[None]:
     """While inside, every attention of a kind (SelfAttention, CrossAttention) in the network shows its probabilities
-    (B, heads, queries, keys) to `watch` and goes on with what `watch` returns."""
+    (B, heads, queries, keys) to `watch` and goes on with what `watch` returns.
+
+    A network of another library brings a method `watching(kind, watch)` that does the same for layers of its own.
+    """
+    if hasattr(network, "watching"):
+        with network.watching(kind, watch):
+            yield
+        return
     layers = [layer for layer in network.modules() if isinstance(layer, kind)]
     before = [layer.watch for layer in layers]
     for layer in layers:

@@ -139,7 +139,9 @@ def register() -> str:
 def new_clip(config: ClipConfig) -> Clip:
     """An untrained CLIP of Critters."""
     model = import_open_clip().CLIP(config.embed_dim, config.vision_cfg, config.text_cfg)
-    return Clip(model, Tokenizer(config.text_cfg["context_length"]), config.vision_cfg["image_size"])
+    clip = Clip(model, Tokenizer(config.text_cfg["context_length"]), config.vision_cfg["image_size"])
+    clip.config = config  # what it takes to build it again; one of open_clip's has its name for that
+    return clip
 
 
 def pretrained(name: str, device: torch.device | str = "cpu") -> Clip:

@@ -51,12 +51,7 @@ class Probe(nn.Module):
         super().__init__()
         self.config = config
         side = config.size // (config.patch * 2 ** (len(config.widths) - 1))
-        layers = [nn.PixelUnshuffle(config.patch), _conv(config.channels * config.patch**2, config.widths[0])]
-        for width, wider in zip(config.widths, [*config.widths[1:], None]):
-            layers.append(_Residual(width))
-            if wider is not None:
-                layers.append(_conv(width, wider, stride=2))
-        self.trunk = nn.Sequential(*layers, nn.SiLU(), nn.Flatten())
+        self.trunk = trunk(config.channels, config.patch, config.widths)
         self.penultimate = nn.Linear(config.widths[-1] * side**2, config.features)
         total = sum(config.numbers.values())
         self.regress = nn.Linear(config.features, total) if total else None
@@ -140,6 +135,16 @@ class Probe(nn.Module):
             raise ValueError(
                 f"images: this probe reads (B, {', '.join(map(str, expected))}), got {tuple(images.shape)}"
             )
+
+
+def trunk(channels: int, patch: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """Strided residual convolutions: (B, channels, H, W) -> the last map, flattened; widths from fine to coarse."""
+    layers = [nn.PixelUnshuffle(patch), _conv(channels * patch**2, widths[0])]
+    for width, wider in zip(widths, [*widths[1:], None]):
+        layers.append(_Residual(width))
+        if wider is not None:
+            layers.append(_conv(width, wider, stride=2))
+    return nn.Sequential(*layers, nn.SiLU(), nn.Flatten())
 
 
 def augment(images: Tensor, seeds: Tensor) -> Tensor:

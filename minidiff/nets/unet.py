@@ -91,8 +91,8 @@ class UNet(nn.Module):
         return self.last(F.silu(self.norm(h)))
 
     def check(self, x: Tensor, t: Tensor, tokens: Tensor | None = None, features: Tensor | None = None) -> None:
-        """Raises ValueError naming the argument that does not fit."""
-        config, multiple = self.config, 2 ** (len(self.config.channels) - 1)
+        """Raises ValueError naming the argument that does not fit. (In an export len(x) would be a constant, x.shape is not.)"""
+        config, multiple, items = self.config, 2 ** (len(self.config.channels) - 1), x.shape[0]
         if x.ndim != 4 or x.shape[1] != config.in_channels or x.shape[2] % multiple or x.shape[3] % multiple:
             raise ValueError(
                 f"x: expected (B, {config.in_channels}, H, W) with H and W multiples of {multiple}, got {tuple(x.shape)}"
@@ -103,10 +103,10 @@ class UNet(nn.Module):
             wants = f"tokens (B, L, {config.context})" if config.context else "no tokens"
             got = "none: tell it what to draw, as in model.given(text=...)" if tokens is None else tuple(tokens.shape)
             raise ValueError(f"tokens: this network takes {wants}, got {got}")
-        if tokens is not None and (tokens.ndim != 3 or (len(x), config.context) != (len(tokens), tokens.shape[2])):
-            raise ValueError(f"tokens: expected ({len(x)}, L, {config.context}), got {tuple(tokens.shape)}")
+        if tokens is not None and (tokens.ndim != 3 or (items, config.context) != (tokens.shape[0], tokens.shape[2])):
+            raise ValueError(f"tokens: expected ({items}, L, {config.context}), got {tuple(tokens.shape)}")
         if features is not None:
-            wanted = (len(x), config.map_features, *x.shape[2:]) if config.maps else "none: this network takes no maps"
+            wanted = (items, config.map_features, *x.shape[2:]) if config.maps else "none: this network takes no maps"
             if features.shape != wanted:
                 raise ValueError(f"features: expected {wanted}, got {tuple(features.shape)}")
 

@@ -12,7 +12,7 @@ from minidiff.nets.discriminator import Discriminator
 from minidiff.nets.perceptual import perceptual
 from minidiff.nets.quantiser import Upkeep, entropy, perplexity, use
 from minidiff.seeds import normal
-from minidiff.training.bank import Bank, Watch, picture_bank, to_images, unwatched
+from minidiff.training.bank import Bank, picture_bank, to_images
 from minidiff.training.recipe import Recipe
 from minidiff.training.workshop import Workshop, adversary
 
@@ -66,9 +66,6 @@ class AutoencoderRecipe(Recipe):
     def sources(self) -> dict[str, str]:
         return {"perceptual_sha256": zoo.describe(self.perceptual)["sha256"]} if self.perceptual_weight else {}
 
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        return {"images": picture_bank(self.pictures(), watch)}
-
     def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         autoencoder, images = self.kept(network), to_images(rows["images"])
         mean, logvar = autoencoder.posterior(images)
@@ -82,7 +79,7 @@ class AutoencoderRecipe(Recipe):
             loss = loss + self.quantiser_weight * self.quantised(network, mean, seeds, part)
         if part >= self.coarse_until:
             return loss
-        half = torch.arange(len(images), device=images.device) % 2 == 0
+        half = seeds % 2 == 0
         coarse = distortion(autoencoder.decode(halve(latents[half])), halve(images[half]))
         loss[half] += 2 * self.coarse_weight * coarse
         return loss

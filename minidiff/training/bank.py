@@ -10,11 +10,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from minidiff.data.pictures import Pictures, PictureStream
 from minidiff.seeds import uniform
 
 T = TypeVar("T")
 Bank = dict[str, Tensor]  # each tensor has one row per picture
 Watch = Callable[[Iterable[T], str], Iterable[T]]  # wraps a loop in a progress bar
+AT_ONCE = 250 * 64 * 64  # pixels that an autoencoder sees together
 
 
 def unwatched(loop: Iterable[T], title: str) -> Iterable[T]:
@@ -32,11 +34,18 @@ def to_images(values: Tensor) -> Tensor:
     return values.float() / 127.5 - 1
 
 
-def picture_bank(pictures, watch: Watch = unwatched, chunk: int = 500) -> Tensor:
-    """All pictures as uint8 (N, C, H, W)."""
-    bank = torch.empty(len(pictures), *pictures.shape, dtype=torch.uint8)
-    for indices in watch(torch.arange(len(pictures)).split(chunk), "pictures"):
-        bank[indices] = to_bytes(pictures[indices])
+def picture_bank(
+    pictures: Pictures | PictureStream, indices: range | None = None, watch: Watch = unwatched, chunk: int = 500
+) -> Tensor:
+    """The pictures at `indices`, by default all, as uint8 (N, C, H, W)."""
+    indices = range(len(pictures)) if indices is None else indices
+    bank = torch.empty(len(indices), *pictures.shape, dtype=torch.uint8)
+    if isinstance(pictures, PictureStream):
+        for row, image in enumerate(watch(pictures.part(indices.start, indices.step), "pictures")):
+            bank[row] = to_bytes(image)
+        return bank
+    for rows in watch(torch.arange(len(indices)).split(chunk), "pictures"):
+        bank[rows] = to_bytes(pictures[indices.start + indices.step * rows])
     return bank
 
 
@@ -49,19 +58,23 @@ def layout_bank(factors, size: int, watch: Watch = unwatched, chunk: int = 250) 
 
 
 @torch.no_grad()
-def latent_bank(autoencoder, images: Tensor, watch: Watch = unwatched, chunk: int = 250) -> Bank:
-    """The posteriors of uint8 pictures (N, C, H, W) in unit-std latents: "mean" and "std", each (N, c, h, w)."""
-    means, stds = [], []
+def latent_bank(autoencoder, images: Tensor, watch: Watch = unwatched) -> Bank:
+    """The posteriors of uint8 pictures (N, C, H, W) in unit-std latents: "mean" and "std", each (N, c, h, w), on the CPU.
+
+    The autoencoder sees as many pictures at once as have a million pixels together, where it is.
+    """
+    means, stds, chunk = [], [], max(1, min(250, AT_ONCE // images.shape[2:].numel()))
     for part in watch(images.split(chunk), "latents"):
-        mean, logvar = autoencoder.posterior(to_images(part))
-        means.append((mean - autoencoder.shift[:, None, None]) / autoencoder.scale[:, None, None])
-        stds.append((0.5 * logvar).exp() / autoencoder.scale[:, None, None])
+        mean, logvar = autoencoder.posterior(to_images(part.to(autoencoder.scale.device)))
+        means.append(((mean - autoencoder.shift[:, None, None]) / autoencoder.scale[:, None, None]).cpu())
+        stds.append(((0.5 * logvar).exp() / autoencoder.scale[:, None, None]).cpu())
     return {"mean": torch.cat(means), "std": torch.cat(stds)}
 
 
 def batch_seeds(seed: int, step: int, batch: int, rank: int = 0, ranks: int = 1) -> Tensor:
-    """One seed per item of the batch of step `step`; process `rank` of `ranks` gets every `ranks`-th."""
-    return (seed << 40) + step * batch + torch.arange(rank, batch, ranks)
+    """One seed per item of the batch of step `step`; process `rank` of `ranks` gets a run of them, all as many."""
+    own = batch // ranks
+    return (seed << 40) + step * batch + torch.arange(rank * own, (rank + 1) * own)
 
 
 def draw(bank: Bank, seeds: Tensor) -> Bank:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from minidiff.data.captions import captions, short_captions
+from minidiff.data.pictures import Pictures
 from minidiff.data.tokens import Tokenizer
 from minidiff.evaluation.clip_scores import clip_score, retrieval
 from minidiff.nets.clip import Clip, import_open_clip, new_clip
@@ -27,11 +28,10 @@ class ClipRecipe(Recipe):
     def network(self) -> Clip:
         return new_clip(self.config)
 
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        pictures = self.pictures()
-        texts = short_captions(pictures.factors(slice(0, len(pictures))), torch.arange(len(pictures)))
+    def rows(self, pictures: Pictures, indices: range, watch: Watch = unwatched) -> Bank:
+        texts = short_captions(pictures.factors(indices), torch.tensor(indices))
         tokens = Tokenizer(self.config.text_cfg["context_length"])(texts)
-        return {"images": picture_bank(pictures, watch), "tokens": tokens.to(torch.uint8)}
+        return {"images": picture_bank(pictures, indices, watch), "tokens": tokens.to(torch.uint8)}
 
     def loss(self, network: Clip, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         tokens = rows["tokens"].long()

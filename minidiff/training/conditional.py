@@ -52,15 +52,18 @@ class ConditionalRecipe(DenoiserRecipe):
         if self.start:
             begin_with(network.net, zoo.load(self.start).denoiser.net)
 
-    def rows(self, pictures: Pictures, watch: Watch = unwatched) -> Bank:
+    def rows(self, pictures: Pictures, indices: range, watch: Watch = unwatched) -> Bank:
         from minidiff.data.captions import short_captions
 
-        factors = pictures.factors(slice(len(pictures)))
-        rows = super().rows(pictures, watch)
-        texts = short_captions(factors, torch.arange(len(pictures)))
+        factors = pictures.factors(indices)
+        rows = super().rows(pictures, indices, watch)
+        texts = short_captions(factors, torch.tensor(indices))
         rows |= {"words": tower(self.text).tokenizer(texts).to(torch.uint8), "label": factors.species}
         if self.config.maps:
-            rows |= {"images": picture_bank(pictures, watch), "layout": layout_bank(factors, pictures.size, watch)}
+            rows |= {
+                "images": picture_bank(pictures, indices, watch),
+                "layout": layout_bank(factors, pictures.size, watch),
+            }
         return rows
 
     def condition(self, network: Denoiser, rows: Bank, seeds: Tensor) -> dict[str, Tensor]:
@@ -81,7 +84,7 @@ class ConditionalRecipe(DenoiserRecipe):
 
     def tokens(self, network: Denoiser, rows: Bank, told: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Caption and label tokens (B, L + 1, W): the empty caption where there is neither, no caption where only a label."""
-        text, label, clip = told["text"], told["label"], tower(self.text)
+        text, label, clip = told["text"], told["label"], tower(self.text, rows["words"].device)
         empty = clip.tokenizer([""]).to(rows["words"])
         words = torch.where(text[:, None], rows["words"], empty).long()
         with torch.no_grad():
@@ -125,6 +128,6 @@ def begin_with(net: UNet, other: UNet) -> None:
 
 
 @cache
-def tower(name: str) -> Any:
+def tower(name: str, device: torch.device | str = "cpu") -> Any:
     """The frozen CLIP that reads captions."""
-    return zoo.load(name)
+    return zoo.load(name, device)

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minidiff import schedule, zoo
-from minidiff.data.pictures import Pictures
+from minidiff import schedule
 from minidiff.denoiser import Denoiser
 from minidiff.nets.unet import UNet
 from minidiff.seeds import normal
-from minidiff.training.bank import Bank, Watch, latent_bank, picture_bank, to_images, unwatched
-from minidiff.training.recipe import Recipe
+from minidiff.training.bank import Bank
+from minidiff.training.latents import LatentRecipe, in_parts, random_levels
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoiserRecipe(Recipe):
+class DenoiserRecipe(LatentRecipe):
     """Denoising in the latents of a frozen autoencoder of the zoo, or in pixels where `autoencoder` is None.
 
     The loss is that of Ho, Jain & Abbeel (NeurIPS 2020, equation 14), for whatever the network predicts.
@@ -24,7 +23,6 @@ class DenoiserRecipe(Recipe):
     of a uniform t would be spent where the noise is ten times the signal and there is next to nothing to learn.
     """
 
-    autoencoder: str | None
     t_mean: float = -1.0
     t_std: float = 1.2
     schedule: str = "linear"
@@ -37,43 +35,25 @@ class DenoiserRecipe(Recipe):
     def wrap(self, net: UNet) -> Denoiser:
         return Denoiser(net, schedule.schedule(self.schedule), self.predicts)
 
-    def sources(self) -> dict[str, str]:
-        return {"autoencoder_sha256": zoo.describe(self.autoencoder)["sha256"]} if self.autoencoder else {}
-
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        return self.rows(self.pictures(), watch)
-
-    def rows(self, pictures: Pictures, watch: Watch = unwatched) -> Bank:
-        """What the loss needs of each picture: its posterior in the latents, or, in pixels, itself."""
-        images = picture_bank(pictures, watch)
-        return latent_bank(zoo.load(self.autoencoder), images, watch) if self.autoencoder else {"images": images}
-
     def condition(self, network: Denoiser, rows: Bank, seeds: Tensor) -> dict[str, Tensor]:
         """What the network is told about each item, besides the noise level."""
         return {}
 
     def loss(self, network: Denoiser, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
-        t = torch.sigmoid(self.t_mean + self.t_std * normal(seeds, (), "t"))
-        t = (t * network.schedule.T).long().clamp(max=network.schedule.T - 1)
+        t = random_levels(seeds, network.schedule.T, self.t_mean, self.t_std)
         return self.loss_at(network, rows, seeds, t)
 
     def loss_at(self, network: Denoiser, rows: Bank, seeds: Tensor, t: Tensor) -> Tensor:
-        if self.autoencoder:
-            x0 = rows["mean"] + rows["std"] * normal(seeds, rows["mean"].shape[1:], "posterior")
-        else:
-            x0 = to_images(rows["images"])
+        x0 = self.clean(rows, seeds)
         return network.loss(x0, normal(seeds, x0.shape[1:], "noise"), t, **self.condition(network, rows, seeds))
 
     @torch.no_grad()
     def figures(self, network: Denoiser) -> dict[str, float]:
-        rows = self.rows(self.held_out())
-        count, T = len(next(iter(rows.values()))), network.schedule.T
+        pictures = self.held_out()
+        rows = self.rows(pictures, range(len(pictures)))
+        count, T = len(pictures), network.schedule.T
         t = (torch.arange(count) * T) // count  # every part of the noise axis alike
-        losses = [
-            self.loss_at(network, {name: row[part] for name, row in rows.items()}, part, t[part])
-            for part in torch.arange(count).split(250)
-        ]
-        losses = torch.cat(losses)
+        losses = torch.cat([self.loss_at(network, rows, part, t[part]) for rows, part in in_parts(rows)])
         thirds = {
             f"held_out_loss_{name}": third.mean().item()
             for name, third in zip(("low_noise", "middle", "high_noise"), losses.tensor_split(3))

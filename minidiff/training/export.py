@@ -52,7 +52,7 @@ def export(run_dir: str | Path, folder: str | Path | None = None, chosen: Recipe
             key: value for key, value in fields.items() if key not in ("config", "kind", "licence", "seed", "steps")
         },
     }
-    if kind == "denoiser":
+    if kind in zoo.GENERATORS:
         partners = ("autoencoder", "autoencoder_sha256", "text", "text_sha256")
         entry |= {key: fields[key] for key in (*partners, "schedule", "predicts") if key in fields}
     content = to_bytes(weights, {key: json.dumps(value) for key, value in entry.items()})

@@ -1,7 +1,8 @@
 """The one training loop: a generator that yields every step, keeps the metrics file and writes checkpoints.
 
 Every step is a function of the recipe, the step number and the state before it, so a killed run that is resumed ends
-with the same bits as one that was not (on one process and with the same number of threads).
+with the same bits as one that was not (on one process and with the same number of threads; on several, or on another
+number of them, up to rounding).
 """
 
 import math
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor
 
 from minidiff.machine import machine
+from minidiff.processes import from_first
 from minidiff.training import metrics
 from minidiff.training.bank import Watch, unwatched
 from minidiff.training.checkpoint import load, save
@@ -46,8 +49,9 @@ def train(
 ) -> Iterator[TrainStep]:
     """Train `recipe` and yield every step; `out_dir` gets checkpoint, metrics.jsonl and, at the end, model.safetensors.
 
-    `cpu` None takes a CUDA device when there is one; under `accelerate launch` the batch is shared between processes.
-    `watch` wraps the loops that make the data (a progress bar). `resume` False starts anew over an old run.
+    `cpu` None takes a CUDA device when there is one. Under `accelerate launch` the batch is shared between processes, and
+    the first alone reads and writes `out_dir`; a run may go on with another number of them. `watch` wraps the loops that
+    make the data (a progress bar). `resume` False starts anew over an old run.
     Raises ValueError when `out_dir` holds a run of a different recipe, or a damaged checkpoint.
     """
     out = Path(out_dir)
@@ -56,11 +60,11 @@ def train(
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision, kwargs_handlers=[rest])
     writes = accelerator.is_main_process
     identity = recipe.fields() | recipe.sources()
-    tensors, state = load(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else ({}, {})
+    tensors, state, finished = from_first(lambda: saved(out, recipe)) if resume else ({}, {}, False)
     if state:
         check_same(identity, recipe.completed(state["recipe"]), out)
-        if state["step"] == recipe.steps and (out / MODEL).exists():
-            return  # finished before
+        if finished:
+            return
 
     run = Run(recipe, accelerator, watch)
     if state:
@@ -106,6 +110,14 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     rise = min(1.0, (step - first + 1) / recipe.warmup) if recipe.warmup else 1.0
     fall = 0.505 + 0.495 * math.cos(math.pi * (step - first) / (last - first))
     return highest * rise * fall
+
+
+def saved(out: Path, recipe: Recipe) -> tuple[dict[str, Tensor], dict, bool]:
+    """The last checkpoint in `out`, if there is one, and whether there is no more to do."""
+    if not (out / CHECKPOINT).exists():
+        return {}, {}, False
+    tensors, state = load(out / CHECKPOINT)
+    return tensors, state, state["step"] == recipe.steps and (out / MODEL).exists()
 
 
 def start_anew(out: Path) -> None:

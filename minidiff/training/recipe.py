@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from minidiff.training.bank import Bank, Watch, unwatched
+from minidiff.data.pictures import Pictures, PictureStream
+from minidiff.processes import joined, share
+from minidiff.training.bank import Bank, Watch, picture_bank, unwatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +52,22 @@ class Recipe(ABC):
         """A new network. Its random start is the caller's business."""
 
     @abstractmethod
-    def bank(self, watch: Watch = unwatched) -> Bank:
-        """The training data, one row per picture."""
-
-    @abstractmethod
     def loss(self, network: nn.Module, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         """Loss per item (B,) when `part` in [0, 1) of the training is over; all its randomness is from `seeds` (B,)."""
 
     @abstractmethod
     def figures(self, network: nn.Module) -> dict[str, float]:
         """What the finished network is worth on held-out pictures, for the manifest."""
+
+    def rows(self, pictures: Pictures | PictureStream, indices: range, watch: Watch = unwatched) -> Bank:
+        """What the loss needs of the pictures at `indices`, one row each: by default the pictures alone."""
+        return {"images": picture_bank(pictures, indices, watch)}
+
+    def bank(self, watch: Watch = unwatched) -> Bank:
+        """The training data, one row per picture. Several processes make it together, and each gets all of it."""
+        pictures = self.pictures()
+        part = self.rows(pictures, share(len(pictures)), watch)
+        return {name: joined(values, len(pictures)) for name, values in part.items()}
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """What the loss needs around the network that the zoo keeps."""
@@ -109,4 +117,6 @@ def plain(value: Any) -> Any:
         return {name: plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
+    if isinstance(value, range):
+        return str(value)
     return value.__name__ if callable(value) else value

@@ -11,14 +11,25 @@ from minidiff.data.renderer import PARTS
 from minidiff.evaluation.probes import critters_config, fashion_config
 from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import small_config
+from minidiff.nets.ddgan import DDGANConfig
+from minidiff.nets.diffae import DiffAEConfig
+from minidiff.nets.flow import FlowConfig
+from minidiff.nets.gan import GANConfig
+from minidiff.nets.identity import IdentityConfig
 from minidiff.nets.segmenter import SegmenterConfig
 from minidiff.nets.unet import UNetConfig
+from minidiff.nets.vae import VAEConfig
+from minidiff.training.afhq import AFHQ
 from minidiff.training.autoencoders import AutoencoderRecipe
 from minidiff.training.clip import ClipRecipe
 from minidiff.training.conditional import ConditionalRecipe
 from minidiff.training.denoisers import DenoiserRecipe
-from minidiff.training.judges import ProbeRecipe, SegmenterRecipe
+from minidiff.training.diffae import DiffAERecipe
+from minidiff.training.flows import FlowRecipe
+from minidiff.training.gans import DDGANRecipe, GANRecipe
+from minidiff.training.judges import IdentityRecipe, ProbeRecipe, SegmenterRecipe
 from minidiff.training.recipe import Recipe
+from minidiff.training.vaes import VAERecipe
 
 
 def critters(species: str, seed: int, length: int, size: int = 64):
@@ -26,6 +37,14 @@ def critters(species: str, seed: int, length: int, size: int = 64):
     from minidiff.data.critters import COMMON_RATES, Critters
 
     return Critters(species, length=length, seed=seed, size=size, rates=COMMON_RATES)
+
+
+def acquaintances(species: str, seed: int, length: int, individuals: int, size: int = 64):
+    """The same world with so many animals, met again and again; no other seed has any of them."""
+    from minidiff.data.critters import COMMON_RATES, Critters
+
+    numbers = range(seed * 2**32, seed * 2**32 + individuals)
+    return Critters(species, length=length, seed=seed, size=size, rates=COMMON_RATES, individuals=numbers)
 
 
 def fashion(split: str, classes: tuple[str, ...] | None = None):
@@ -75,6 +94,19 @@ def critters_conditional(
         lr=1e-3,
         **others,
     )
+
+
+def family(seed: int) -> dict:
+    """What the other families of generators have in common: the same world, and a seed and pictures of their own."""
+    return {
+        "pictures": partial(critters, species="all", seed=seed, length=50_000),
+        "held_out": partial(critters, species="all", seed=HELD_OUT, length=2_000),
+        "seed": seed,
+    }
+
+
+# No momentum and no clipping: a player follows the other as he is now, by Adam's measure of each slope (R3GAN, appendix).
+GAME = {"lr": 5e-4, "betas": (0.0, 0.99), "weight_decay": 0.0, "clip": 1e3, "judge": "critters-probe"}
 
 
 def fashion_denoiser(name: str, label: str, seed: int) -> DenoiserRecipe:
@@ -206,6 +238,57 @@ ALL = (
         batch=32,
         lr=1e-3,
     ),
+    IdentityRecipe(
+        name="critters-identity",
+        config=IdentityConfig(),
+        pictures=partial(acquaintances, species="all", seed=109, length=60_000, individuals=3_000),
+        held_out=partial(acquaintances, species="all", seed=HELD_OUT, length=2_000, individuals=200),
+        seed=109,
+        steps=4_500,
+        batch=64,
+        lr=1e-3,
+    ),
+    VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=8_500, batch=32, lr=1e-3),
+    FlowRecipe(
+        name="critters-flow",
+        config=FlowConfig(),
+        **family(141),
+        autoencoder="critters-autoencoder",
+        steps=6_500,
+        batch=64,
+        lr=1e-3,
+    ),
+    GANRecipe(
+        name="critters-gan",
+        config=GANConfig(),
+        **family(142),
+        **GAME,
+        critic=(32, 64, 160),
+        gamma=1.0,
+        steps=9_000,
+        batch=16,
+    ),
+    DDGANRecipe(
+        name="critters-ddgan",
+        config=DDGANConfig(),
+        **family(143),
+        **GAME,
+        autoencoder="critters-autoencoder",
+        critic=(64, 128),
+        gamma=0.5,
+        steps=7_500,
+        batch=32,
+    ),
+    DiffAERecipe(
+        name="critters-diffae",
+        config=DiffAEConfig(),
+        **family(144),
+        autoencoder="critters-autoencoder",
+        steps=6_500,
+        batch=64,
+        lr=1e-3,
+        decay=0.9995,
+    ),
     AutoencoderRecipe(
         name="fashion-autoencoder",
         config=AutoencoderConfig(
@@ -256,6 +339,7 @@ ALL = (
     ),
     study_denoiser("study-pixels", None, seed=320, steps=2_500),
     study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),
+    *AFHQ,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}
 

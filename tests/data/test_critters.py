@@ -74,6 +74,18 @@ def test_individuals_keep_their_identity_and_change_their_mood():
         assert mine.smile.std() > 0.2 and mine.background.std(0).max() > 0.05
 
 
+def test_individuals_can_be_met_in_another_set_by_their_numbers():
+    few, same = Critters(individuals=range(4, 10, 3), length=60, seed=1), Critters(individuals=8, length=60, seed=9)
+    one, other = few.factors(slice(0, 60)), same.factors(slice(0, 60))
+    assert set(one.individual.tolist()) == {4, 7}
+    for who in (4, 7):
+        mine, theirs = one[one.individual == who], other[other.individual == who]
+        assert (mine.coat == theirs.coat[0]).all() and (mine.species == theirs.species[0]).all()
+    for nobody in (0, range(3, 3)):
+        with pytest.raises(ValueError, match="individuals: expected at least 1 or None, got "):
+            Critters(individuals=nobody)
+
+
 def test_pictures_are_differentiable_in_their_factors():
     factors = sample_factors(torch.arange(3), "cat")
     x = factors.x.clone().requires_grad_()

@@ -178,7 +178,7 @@ def test_bad_settings(tmp_path, afhq):
         ImageFolder(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
         ImageFolder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"no class fox; the folders are cat, dog"):
+    with pytest.raises(ValueError, match=r"no class fox; there are cat, dog"):
         ImageFolder(afhq, classes=["fox"])
     with pytest.raises(ValueError, match=r"classes: .*cat, dog"):
         ImageFolder(afhq, classes=[])

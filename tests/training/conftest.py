@@ -10,11 +10,12 @@ from minidiff.data.tokens import Tokenizer
 from minidiff.evaluation.probes import critters_config
 from minidiff.nets.autoencoder import AutoencoderConfig
 from minidiff.nets.clip import ClipConfig
+from minidiff.nets.identity import IdentityConfig
 from minidiff.nets.unet import UNetConfig
 from minidiff.training.autoencoders import AutoencoderRecipe
 from minidiff.training.clip import ClipRecipe
 from minidiff.training.denoisers import DenoiserRecipe
-from minidiff.training.judges import ProbeRecipe
+from minidiff.training.judges import IdentityRecipe, ProbeRecipe
 
 COMMON = {
     "pictures": partial(Critters, species="all", length=48, size=16, seed=7),
@@ -62,3 +63,10 @@ def clip_recipe():
     vision = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
     text = {"context_length": 20, "vocab_size": Tokenizer.vocab_size, "width": 32, "heads": 2, "layers": 1}
     return ClipRecipe(name="tiny-clip", config=ClipConfig(16, vision, text), seed=4, group=4, **COMMON)
+
+
+@pytest.fixture
+def identity_recipe():
+    config = IdentityConfig(size=16, widths=(16, 32), features=8)
+    few = {key: partial(COMMON[key], individuals=range(40, 48, 2)) for key in ("pictures", "held_out")}
+    return IdentityRecipe(name="tiny-identity", config=config, seed=5, **COMMON | few)

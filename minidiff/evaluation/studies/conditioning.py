@@ -109,9 +109,8 @@ def untouched(images: Tensor, painted: Tensor, mask: Tensor) -> Marks:
 
 
 def _examples(images, blurred, mask, bicubic, layout, drawn, count: int = 8) -> plot.Picture:
-    shades = torch.linspace(-1, 1, len(PARTS))[layout[:count]][:, None].expand(-1, 3, -1, -1)
     rows = {
-        "map": shades,
+        "map": plot.layout(layout[:count]),
         "drawn to the map": drawn["layout"][:count],
         f"x {FACTOR}, bicubic": bicubic[:count],
         f"x {FACTOR}, drawn": drawn["super-resolution"][:count],

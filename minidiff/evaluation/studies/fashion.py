@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from minidiff import zoo
 from minidiff.data.fashion import CLASSES, FashionMNIST
@@ -21,6 +20,7 @@ from minidiff.evaluation.studies.points import TITLES, points, work
 from minidiff.evaluation.studies.report import Report
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
+from minidiff.processes import bar
 
 QUICK = {"n": 16, "tuning": 8, "steps": 10, "strengths": (0.5, 1.0), "etas": (0.5,), "split": "subset"}
 NAME, SOURCE, TARGET = "sneaker-boot", "sneaker", "ankle-boot"
@@ -53,8 +53,8 @@ def study(
     case = Case(NAME, source, target, *markers)
     chosen = points(strengths, etas, sdedit_etas, refines)
     total = (n + tuning) * work(chosen, steps)
-    with tqdm(total=total, desc="fashion", unit="call", unit_scale=True) as bar:
-        comparison = compare(case, chosen, steps, threshold, batch, bar.update, show=8)
+    with bar(total=total, desc="fashion", unit="call", unit_scale=True) as shown:
+        comparison = compare(case, chosen, steps, threshold, batch, shown.update, show=8)
     report = Report(comparison.rows + _limits(target, markers[1], boots[:]), _tables(comparison))
     panels = {"psnr_source": "PSNR to the source (dB)", "success": "share of boots", "frechet": "Frechet distance"}
     report.figures["strength"] = (

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minidiff.cycle import check_pair, sdedit
 from minidiff.generators import LatentDiffusion
+from minidiff.processes import here, shared, summed
 
 TITLES = {"cyclediffusion": "CycleDiffusion", "sdedit": "SDEdit", "ddib": "DDIB", "copy": "copy the input"}
 
@@ -82,9 +83,11 @@ def run_all(
     batch: int = 125,
     done: Callable[[int], None] = lambda calls: None,
 ) -> Iterator[tuple[Point, Outcome]]:
-    """Translate images at each point as `translate` would, picture i with noise seed i.
+    """Translate images at each point as `translate` would, picture i with noise seed i, where the models are.
 
     A refined point goes on from the latents of the plain one, and is charged for both. `done` hears of each network call.
+    Several processes share the pictures out and each gets every outcome, on the CPU; seconds then are those of one process
+    for one picture, and `done` hears of the others' calls as if they were as fast.
     """
     plain: dict[Point, Outcome] = {}
     for point in points:
@@ -100,27 +103,30 @@ def _outcome(source, target, images, point: Point, steps: int, batch: int, done)
     source, target = source.replace(**settings), target.replace(**settings)
     check_pair(source, target)
     with Meter(done, source, target) as meter:
-        latents = []
-        for x, seeds in zip(images.split(batch), torch.arange(len(images)).split(batch)):
+
+        def translated(seeds: Tensor) -> Tensor:
+            x, seeds = images[seeds].to(source.device), seeds.to(source.device)
             if point.method == "sdedit":
-                latents.append(sdedit(target, target.to_latents(x), seeds))
-            else:
-                latents.append(target.decode_latents(source.encode(x, seeds)))
-        return meter.outcome(target, latents)
+                return sdedit(target, target.to_latents(x), seeds)
+            return target.decode_latents(source.encode(x, seeds))
+
+        return meter.outcome(target, len(images), batch, translated)
 
 
 @torch.no_grad()
 def _refined(target, base: Outcome, point: Point, steps: int, batch: int, done) -> Outcome:
     refiner = target.replace(strength=point.refine, eta=1.0, steps=steps)
     with Meter(done, target) as meter:
-        parts = zip(base.latents.split(batch), torch.arange(len(base.latents)).split(batch))
-        latents = [sdedit(refiner, part, seeds, stream="refine") for part, seeds in parts]
-        more = meter.outcome(target, latents)
+
+        def refined(seeds: Tensor) -> Tensor:
+            return sdedit(refiner, base.latents[seeds].to(target.device), seeds.to(target.device), stream="refine")
+
+        more = meter.outcome(target, len(base.latents), batch, refined)
     return replace(more, seconds=base.seconds + more.seconds, calls=base.calls + more.calls)
 
 
 class Meter:
-    """Seconds that pass and network calls that are made inside a `with` block."""
+    """Seconds that pass and network calls that are made inside a `with` block, in all processes together."""
 
     def __init__(self, done: Callable[[int], None], *models: LatentDiffusion):
         self.done, self.networks, self.calls = done, {model.denoiser for model in models}, 0
@@ -136,10 +142,11 @@ class Meter:
 
     def _count(self, module, inputs, output) -> None:
         self.calls += len(inputs[0])
-        self.done(len(inputs[0]))
+        self.done(len(inputs[0]) * here()[1])
 
-    def outcome(self, target: LatentDiffusion, parts: list[Tensor]) -> Outcome:
-        """Decode the latents; what came before and this is the cost."""
-        images = torch.cat([target.to_images(part) for part in parts]).clamp(-1, 1)
-        seconds = time.perf_counter() - self.start
-        return Outcome(images, torch.cat(parts), seconds / len(images), self.calls / len(images))
+    def outcome(self, target: LatentDiffusion, count: int, batch: int, make: Callable[[Tensor], Tensor]) -> Outcome:
+        """make(seeds (b,)) -> latents (b, c, h, w) for seeds 0 .. count - 1, decoded; what that takes is the cost."""
+        latents = shared(make, count, batch)
+        images = shared(lambda index: target.to_images(latents[index].to(target.device)).clamp(-1, 1), count, batch)
+        seconds = summed(time.perf_counter() - self.start)
+        return Outcome(images, latents, seconds / count, summed(self.calls) / count)

@@ -8,7 +8,6 @@ hats), so that there are wearers to count: tuning pictures from seed 1, held-out
 from collections.abc import Callable, Sequence
 
 import torch
-from tqdm.auto import tqdm
 
 from minidiff import zoo
 from minidiff.data.critters import COMMON_RATES, Critters, render
@@ -22,6 +21,7 @@ from minidiff.evaluation.studies.points import TITLES, points, work
 from minidiff.evaluation.studies.report import Report
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
+from minidiff.processes import bar, shared
 
 TUNING, HELD_OUT = 1, 2  # seeds of Critters
 CROWD_STARTS = 1_000_000  # equal indices of two species are counterfactuals: the crowd must be other animals
@@ -50,7 +50,7 @@ def study(
     chosen = points(strengths, etas, sdedit_etas, refines)
     total = len(cases) * (n * work(chosen, steps) + tuning * work(up_to(highest, chosen), steps))
     report = Report()
-    with tqdm(total=total, desc="translation", unit="call", unit_scale=True) as bar:
+    with bar(total=total, desc="translation", unit="call", unit_scale=True) as shown:
         for name in cases:
             kind, became = name.split("-")
             marker = {
@@ -58,7 +58,7 @@ def study(
                 for seed, count in ((TUNING, tuning), (HELD_OUT, n))
             }
             case = Case(name, models[kind], models[became], marker[TUNING], marker[HELD_OUT])
-            comparison = compare(case, chosen, steps, threshold, batch, bar.update, 8, highest)
+            comparison = compare(case, chosen, steps, threshold, batch, shown.update, 8, highest)
             report.rows += comparison.rows + _limits(name, models[became], marker[HELD_OUT])
             report.tables |= _tables(name, became, comparison)
             _illustrate(report, case, comparison, kind, became)
@@ -81,8 +81,11 @@ def _marker(
 @torch.no_grad()
 def _limits(name: str, target: LatentDiffusion, marker: CritterMarker) -> list[Row]:
     """The two ends of the scale: to leave the picture as it is, and the true answer as the autoencoder can show it."""
-    truth = marker.truth.split(250)
-    shown = torch.cat([target.to_images(target.to_latents(part)) for part in truth]).clamp(-1, 1)
+
+    def autoencoded(index: torch.Tensor) -> torch.Tensor:
+        return target.to_images(target.to_latents(marker.truth[index].to(target.device))).clamp(-1, 1)
+
+    shown = shared(autoencoded, len(marker.truth), batch=250)
     rows = as_rows(f"{name}/best/copy", marker.mark(marker.images), marker.seed)
     rows += as_rows(f"{name}/best/truth", marker.mark(marker.truth), marker.seed)
     rows += as_rows(f"{name}/best/decoded truth", marker.mark(shown), marker.seed)
