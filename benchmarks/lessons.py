@@ -7,17 +7,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from minidiff.evaluation.results import Row, row
+from minidiff.evaluation.results import Table, row
+from minidiff.evaluation.studies.report import Report
 
 LESSONS = Path(__file__).parents[1] / "lessons"
 
 
-def measure() -> list[Row]:
-    rows = []
-    for path in sorted(LESSONS.glob("*.py")):
+def measure() -> Report:
+    rows, paths = [], sorted(LESSONS.glob("*.py"))
+    for path in paths:
         seconds, gib = run(path)
         rows += [row(f"{path.stem}/seconds", seconds, "s", 0), row(f"{path.stem}/memory", gib, "GiB", 0)]
-    return rows
+    columns = {"seconds": "seconds", "memory": "GiB"}
+    return Report(rows, {"lessons": Table({path.stem: path.stem for path in paths}, columns, "lesson")})
 
 
 def run(path: Path) -> tuple[float, float]:

@@ -4,11 +4,13 @@ Wu & De la Torre, "A latent space of stochastic diffusion models" (2023), algori
 DDIB: Su et al., "Dual diffusion implicit bridges" (2023).
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from minidiff.encoder import check_first_order_ode, start_state
-from minidiff.generators import LatentDiffusion, check_images, chunks, progress
+from minidiff.generators import Fast, LatentDiffusion, check_images, in_batches
 from minidiff.samplers import random_code
 from minidiff.seeds import Seeds, as_seeds
 
@@ -29,6 +31,7 @@ def translate(
     refine: float = 0.0,
     trajectory: str = "posterior",
     batch: int = 64,
+    fast: Fast = False,
 ) -> Tensor:
     """images (B, C, H, W) of the source model's domain in [-1, 1] -> the same scenes in the target's, not clamped.
 
@@ -37,7 +40,8 @@ def translate(
     noises the result to that strength and denoises it once with the target at eta = 1 (the paper's section 4.1).
     trajectory "independent" makes "cyclediffusion" edit-friendly inversion (see `dpm_encode`).
     A model may be told what to draw: source and target then are one model `given` two captions (section 4.2).
-    Item i depends on seed i alone; `batch` bounds the memory and changes nothing else.
+    Item i depends on seed i alone; `batch` bounds the memory and changes nothing else; `fast` as in
+    `LatentDiffusion.sample`.
     Raises ValueError for images, settings or pairs of models that do not fit, before any work is done.
     """
     if not 0 <= refine <= 1:
@@ -47,22 +51,29 @@ def translate(
     check_images(images, source.image_shape, getattr(source.autoencoder, "bound", 1.0))
     for model in (source, target):
         model.check_count(len(images))
-    parts = list(chunks(len(images), batch))
     seeds = as_seeds(seeds, len(images), images.device)
-
     calls = target.calls * (1 if method == "sdedit" else 2) + (refiner.calls if refiner else 0)
-    done = []
-    with progress(method, calls * len(images), source.denoiser, target.denoiser):
-        for i in parts:
-            x, s, source_i, target_i = images[i], seeds[i], source.rows(i), target.rows(i)
-            if method == "sdedit":
-                latents = sdedit(target_i, target.to_latents(x), s)
-            else:
-                latents = target_i.decode_latents(source_i.encode(x, s, trajectory))
-            if refiner:  # with noise of its own: the start's is already in the picture
-                latents = sdedit(refiner.rows(i), latents, s, stream="refine")
-            done.append(target.to_images(latents))
-    return torch.cat(done)
+    one = partial(translate_one, method=method, refine=refine, trajectory=trajectory)
+    return in_batches(one, [source, target], [images, seeds], batch, fast, method, calls)
+
+
+def translate_one(
+    source: LatentDiffusion,
+    target: LatentDiffusion,
+    images: Tensor,
+    seeds: Tensor,
+    method: str,
+    refine: float,
+    trajectory: str,
+) -> Tensor:
+    """One batch of `translate`."""
+    if method == "sdedit":
+        latents = sdedit(target, target.to_latents(images), seeds)
+    else:
+        latents = target.decode_latents(source.encode(images, seeds, trajectory))
+    if refine:  # with noise of its own: the start's is already in the picture
+        latents = sdedit(target.replace(strength=refine, eta=1.0), latents, seeds, stream="refine")
+    return target.to_images(latents)
 
 
 def sdedit(model: LatentDiffusion, latents: Tensor, seeds: Seeds = 0, stream: str = "path") -> Tensor:

@@ -20,10 +20,11 @@ from torch.utils.checkpoint import checkpoint
 
 from minidiff.denoiser import Prediction
 from minidiff.schedule import Schedule, Step
-from minidiff.seeds import Seeds, as_seeds, normal
+from minidiff.seeds import Seeds, as_seeds, normals
 
 Grid = Sequence[Step]
 DenoiserLike = Callable[[Tensor, float], Prediction]
+AT_ONCE = 2**15  # numbers drawn together: more would leave the cache
 
 
 class Sampler(Protocol):
@@ -206,7 +207,11 @@ def random_code(
         count = 1 if isinstance(seeds, int) else len(seeds)
     seeds = as_seeds(seeds, count, device)
     code = torch.zeros(count, count_blocks(sampler, grid), *shape, dtype=dtype, device=device)
-    for k in range(code.shape[1]):
-        if k == 0 or sampler.std(grid[k - 1]) > 0:
-            code[:, k] = normal(seeds, shape, f"{stream} {k}", dtype)
+    noisy = [k for k in range(code.shape[1]) if k == 0 or sampler.std(grid[k - 1]) > 0]
+    at_once = max(1, AT_ONCE // max(1, count * math.prod(shape)))
+    for first in range(0, len(noisy), at_once):
+        blocks = noisy[first : first + at_once]
+        drawn = normals(seeds, shape, [f"{stream} {k}" for k in blocks], dtype)
+        for k, block in zip(blocks, drawn.unbind(1), strict=True):
+            code[:, k] = block
     return code

@@ -35,23 +35,29 @@ def as_seeds(seeds: Seeds, count: int, device: torch.device | str = "cpu") -> Te
 
 def uniform(seeds: Tensor, shape: Sequence[int] = (), stream: str = "", dtype: torch.dtype = torch.float32) -> Tensor:
     """Numbers in (0, 1), (B, *shape), from int64 `seeds` (B,); streams of different names are independent."""
-    return _uniform64(seeds, prod(shape), stream).to(dtype).reshape(-1, *shape)
+    return _uniform64(seeds, prod(shape), [stream]).to(dtype).reshape(-1, *shape)
 
 
 def normal(seeds: Tensor, shape: Sequence[int] = (), stream: str = "", dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers, (B, *shape), from int64 `seeds` (B,), by Box and Muller's transform."""
+    return normals(seeds, shape, [stream], dtype)[:, 0]
+
+
+def normals(seeds: Tensor, shape: Sequence[int], streams: Sequence[str], dtype: torch.dtype = torch.float32) -> Tensor:
+    """`normal` of several streams at once, (B, streams, *shape): sooner where each has few numbers."""
     count = prod(shape)
     pairs = (count + 1) // 2
-    radius, angle = _uniform64(seeds, 2 * pairs, stream).split(pairs, dim=1)
+    radius, angle = _uniform64(seeds, 2 * pairs, streams).split(pairs, dim=2)
     radius, angle = (-2 * radius.log()).sqrt(), 2 * torch.pi * angle
-    numbers = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
-    return numbers[:, :count].to(dtype).reshape(-1, *shape)
+    numbers = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=2)
+    return numbers[..., :count].to(dtype).reshape(len(seeds), len(streams), *shape)
 
 
-def _uniform64(seeds: Tensor, count: int, stream: str) -> Tensor:
-    key = _mix(_mix(seeds) + zlib.crc32(stream.encode()))  # (B,)
+def _uniform64(seeds: Tensor, count: int, streams: Sequence[str]) -> Tensor:
+    seeds = _mix(seeds)
+    key = _mix(torch.stack([seeds + zlib.crc32(stream.encode()) for stream in streams], dim=1))  # (B, streams)
     counter = torch.arange(1, count + 1, device=seeds.device) * GOLDEN
-    bits = _mix(key[:, None] + counter)  # (B, count)
+    bits = _mix(key[:, :, None] + counter)  # (B, streams, count)
     return (_shift(bits, 11).double() + 0.5) * 2.0**-53
 
 

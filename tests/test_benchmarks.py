@@ -1,16 +1,32 @@
+"""Every benchmark runs in its quick form, and its peers compute what it says they compute."""
+
 import dataclasses
 
 import pytest
+import torch
+
+pytest.importorskip("diffusers")
 
 from benchmarks import __main__ as command
-from benchmarks import afhq_costs, drawing
+from benchmarks import afhq_costs, clock, drawing, editing, peers
+from minidiff import zoo
 from minidiff.evaluation import results
+from minidiff.fast import measure
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.unet import UNetConfig
 from minidiff.training.afhq import AFHQ
 
+QUICK = [name for name in command.BENCHMARKS if name not in ("lessons", "tour", "drawing")]
 
-def test_a_benchmark_writes_what_it_measured(monkeypatch, tmp_path, capsys):
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "SIZES", (1,))
+    monkeypatch.setattr(measure, "known", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_benchmark_writes_what_it_measured(quick, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(drawing, "SIZES", (16,))
     monkeypatch.setattr(drawing, "CHUNKS", (2, 8))
     monkeypatch.setattr(command, "FOLDER", tmp_path)
@@ -19,11 +35,83 @@ def test_a_benchmark_writes_what_it_measured(monkeypatch, tmp_path, capsys):
     assert [row.name for row in found.rows] == [f"critters/size 16/chunk {chunk}/rate" for chunk in (2, 8)]
     assert all(row.value > 10 for row in found.rows) and found.rows[1].value > found.rows[0].value
     assert "pictures/s" in capsys.readouterr().out
+    page = (tmp_path / "README.md").read_text()
+    assert "## drawing" in page and "| 16, 8 |" in page and f"torch {torch.__version__}" in page
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_quick_form_of_every_benchmark(name, quick, tmp_path):
+    command.run(name, True, tmp_path)
+    found = results.read(name, tmp_path)
+    names = {row.name for row in found.rows}
+    assert found.quick and found.rows and found.tables and found.versions["diffusers"]
+    assert all(row.value is not None for row in found.rows)
+    for table in found.tables.values():
+        cells = {f"{line}/{column}" for line in table.lines for column in table.columns}
+        assert cells & names, f"{table.corner}: a table without a figure"
+    text = command.report.write(tmp_path).read_text()
+    assert f"## {name}" in text and "these figures mean nothing" in text
 
 
 def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(SystemExit, match="there is no sampling; there are lessons, tour, drawing"):
-        command.main(["sampling"])
+    with pytest.raises(SystemExit, match="there is no painting; there are memory, lessons, tour"):
+        command.main(["painting"])
+
+
+def test_a_quick_run_leaves_out_what_has_no_quick_form(capsys, tmp_path):
+    command.run("tour", True, tmp_path)
+    assert "tour: left out" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_rounds_take_turns():
+    order = []
+    functions = {name: lambda name=name: order.append(name) for name in "ab"}
+    times = clock.seconds(functions, rounds=3)
+    assert "".join(order) == "ab" * 4 and all(len(t) == 3 for t in times.values())
+    assert len(clock.seconds(functions, rounds=50, budget=0.0)["a"]) == 2
+
+
+def test_the_median_has_an_interval_when_there_are_enough_rounds():
+    assert clock.median(torch.tensor([3.0, 1.0, 2.0])) == (2.0, None, 3)
+    assert clock.median(torch.tensor([6.0, 1.0, 2.0, 3.0, 4.0, 5.0])) == (3.5, (1.0, 6.0), 6)
+
+
+def test_diffusers_pipeline_draws_our_pictures_from_our_networks(tiny_load):
+    model = tiny_load("critters-cat").replace(eta=0.0, steps=5)
+    pipe, start = peers.sampler(model), torch.randn(2, *model.latent_shape, generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    theirs = pipe(batch_size=2, generator=generator, num_inference_steps=5, output_type="np").images
+    ours = model.decode(start[:, None]).clamp(-1, 1) / 2 + 0.5
+    assert (torch.from_numpy(theirs).permute(0, 3, 1, 2) - ours).abs().max() < 1e-5
+
+
+def test_diffusers_cyclediffusion_gives_a_picture_back_when_told_the_same(tiny_load):
+    model, tokens = editing.told(tiny_load("critters-cat")), editing.words()
+    tokens["target"] = tokens["source"]
+    pipe, images = peers.editor(model, tokens), torch.rand(1, *model.image_shape)
+    said = {"prompt": ["target"], "source_prompt": ["source"], "num_inference_steps": 10, "output_type": "latent"}
+    back = pipe(image=images, strength=0.8, guidance_scale=1.0, **said).images
+    assert (back - model.to_latents(2 * images - 1)).abs().max() < 1e-3
+
+
+def test_rivals_are_as_large_as_ours():
+    model = zoo.load("critters-cat")
+    size, (channels, side) = peers.parameters(model.denoiser.net), model.latent_shape[:2]
+    rival = dict(peers.rivals(size, channels, side))["diffusers"]
+    assert abs(peers.parameters(rival.net) / size - 1) < 0.1
+    assert (
+        abs(peers.flops(peers.Answer(rival.net), channels, side) / peers.flops(model.denoiser.net, channels, side) - 1)
+        < 0.2
+    )
+    loss = rival.loss(torch.randn(2, channels, side, side), torch.randn(2, channels, side, side))
+    assert loss.isfinite() and loss.requires_grad
+
+
+def test_the_work_of_a_convolution_is_counted():
+    net = peers.Answer(torch.nn.Conv2d(2, 3, 3, padding=1))
+    net.forward = lambda x, t: net.net(x)
+    assert peers.flops(net, 2, 4) == 2 * 2 * 3 * 9 * 16
+    assert peers.closest(lambda width: width**2, 1000) == 32
 
 
 def test_the_costs_of_afhq_are_measured_and_tabled(tmp_path):

@@ -1,0 +1,99 @@
+"""Peak memory: sampling and training, each in a process of its own, less what it held once its networks were loaded.
+
+Copies that the fast path makes of the weights, in the order it reads them, count.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from minidiff.evaluation.results import Table, row
+from minidiff.evaluation.studies.report import Report
+
+QUICK = {"batches": (2,), "steps": 1, "ways": ("plain",)}
+WAYS = {
+    "plain": "minidiff",
+    "fast": "minidiff, fast",
+    "diffusers": "diffusers",
+    "train": "a training step",
+    "train diffusers": "one of diffusers",
+}
+
+
+def measure(
+    name: str = "critters-cat", batches: Sequence[int] = (1, 64, 256), steps: int = 3, ways: Sequence[str] = tuple(WAYS)
+) -> Report:
+    if "fast" in ways:
+        in_a_process("plan", name, max(batches), steps)
+    rows = [
+        row(f"batch {batch}/{way}", in_a_process(way, name, batch, steps), "MiB", 0)
+        for batch in batches
+        for way in ways
+    ]
+    lines = {f"batch {batch}": str(batch) for batch in batches}
+    return Report(rows, {"memory": Table(lines, {way: WAYS[way] for way in ways}, "batch: MiB at the peak")})
+
+
+def in_a_process(way: str, name: str, batch: int, steps: int) -> float:
+    """MiB that one way takes at most, beyond what its process had before."""
+    command = [sys.executable, "-m", "benchmarks.memory", json.dumps([way, name, batch, steps])]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"memory of {way} at batch {batch} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
+
+
+def one(way: str, name: str, batch: int, steps: int) -> float:
+    import torch
+
+    from benchmarks import clock, peers
+    from benchmarks.training import ours, stepper
+    from minidiff import zoo
+    from minidiff.fast import fastest
+
+    model = zoo.load(name, device=clock.best_device()).replace(steps=steps, eta=0.0)
+    if way == "plan":  # measured here and kept, so that it is not measured there
+        fastest(model, batch)
+        return 0.0
+    if way.startswith("train"):
+        channels, side = model.latent_shape[:2]
+        theirs = dict(peers.rivals(peers.parameters(model.denoiser.net), channels, side))
+        rival = theirs["diffusers"] if way == "train diffusers" else ours(model)
+        run = lambda count: stepper(rival, model, count)()  # noqa: E731
+    elif way == "diffusers":
+        pipe = peers.sampler(model)
+        run = lambda count: pipe(batch_size=count, num_inference_steps=steps, output_type="np")  # noqa: E731
+    else:
+        run = lambda count: model.sample(count, batch=count, fast=way == "fast")  # noqa: E731
+    if model.device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        run(batch)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = status("VmRSS") or peak()
+    run(batch)
+    return max(0.0, (status("VmHWM") or peak()) - before) / 2**20
+
+
+def status(name: str) -> int:
+    """Bytes of memory that the process has now (VmRSS) or had at most (VmHWM); 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    if name == "VmRSS":
+        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is counted anew
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def peak() -> float:
+    """Bytes of memory that the process had at most."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    print(one(*json.loads(sys.argv[1])))

@@ -1,0 +1,133 @@
+"""Which form of a network is the fastest here, on how many items at once and with how many threads? Measured, and kept.
+
+The first fast call for a network takes a second or two for this; what it finds is kept in a small JSON file in the user's
+cache folder, one entry for each processor, number of threads, version of torch and network. Without the file, or where it
+cannot be written, everything works: it is measured once in each process. `forget` throws it away.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from minidiff.files import write_whole
+from minidiff.machine import processor
+
+SIZES = (1, 4, 16, 32, 64)  # items at once that are tried
+SECONDS = 3.0  # when so many are over, no further size is begun
+REPEATS = 2
+
+Ask = Callable[[int], Any]  # asks one form of a network for so many items
+
+
+class Timing(NamedTuple):
+    """Seconds per item of a form of a network, asked for `size` items at once with so many threads."""
+
+    size: int
+    form: str
+    threads: int
+    seconds: float
+
+
+class Plan(NamedTuple):
+    """The form to take, how many items at once, and threads (None: as they are)."""
+
+    form: str
+    rows: int
+    threads: int | None
+
+
+known: dict[str, list[Timing]] = {}
+
+
+def plan(name: str, forms: dict[str, Ask], count: int) -> Plan:
+    """The fastest way to ask a network for `count` items. `name` says which network; its forms are called to find out."""
+    timings = known.get(key_of(name)) or kept(name)
+    if not {timing.form for timing in timings} & set(forms):
+        timings = measured(forms)
+        keep(name, timings)
+    known[key_of(name)] = timings
+    tried = [timing for timing in timings if timing.size <= count and timing.form in forms]
+    best = min(tried, key=lambda timing: timing.seconds)
+    return Plan(best.form, count if count < 4 * best.size else best.size, best.threads)
+
+
+def measured(forms: dict[str, Ask]) -> list[Timing]:
+    """Every form at every size, as far as the time goes, and the best one of each size with half of the threads."""
+    found, start, all_of_them = [], time.perf_counter(), torch.get_num_threads()
+    for size in SIZES:
+        if found and time.perf_counter() - start > SECONDS:
+            break
+        now = [Timing(size, form, all_of_them, clock(ask, size)) for form, ask in forms.items()]
+        best = min(now, key=lambda timing: timing.seconds)
+        if all_of_them > 1 and size < SIZES[-1]:
+            with threads(all_of_them // 2):
+                now.append(best._replace(threads=all_of_them // 2, seconds=clock(forms[best.form], size)))
+        found += now
+    return found
+
+
+def clock(ask: Ask, size: int) -> float:
+    """Seconds per item, the best of a few calls after one to warm up."""
+    ask(size)
+    best = float("inf")
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        ask(size)
+        best = min(best, time.perf_counter() - start)
+    return best / size
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads for torch while inside; None leaves them as they are."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def key_of(name: str) -> str:
+    """A network on this machine: timings of another processor, thread count or torch say nothing here."""
+    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {name}"
+
+
+def file() -> Path:
+    """$XDG_CACHE_HOME/minidiff/fast.json, by default under ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minidiff" / "fast.json"
+
+
+def kept(name: str) -> list[Timing]:
+    """The timings in the file; none when there is no file, or it is no longer what was written."""
+    try:
+        return [Timing(*row) for row in json.loads(file().read_text(encoding="utf-8"))[key_of(name)]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def keep(name: str, timings: list[Timing]) -> None:
+    """Add to the file, if it can be written."""
+    try:
+        everything = dict(json.loads(file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        everything = {}
+    try:
+        write_whole(file(), json.dumps({**everything, key_of(name): timings}, indent=1))
+    except OSError:
+        pass  # a read-only home: it is measured again next time
+
+
+def forget() -> None:
+    """Throw away what was measured: after a change of the machine, or when it was busy the first time."""
+    known.clear()
+    file().unlink(missing_ok=True)
