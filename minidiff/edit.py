@@ -13,7 +13,7 @@ from torch import Tensor
 
 from minidiff import cycle
 from minidiff.attention_control import Control, LockStep, align
-from minidiff.generators import LatentDiffusion, check_images, chunks, progress
+from minidiff.generators import Fast, LatentDiffusion, check_images, chunks, progress
 from minidiff.samplers import decode_code
 from minidiff.seeds import Seeds, as_seeds
 
@@ -37,20 +37,20 @@ def edit(
     trajectory: str = "posterior",
     control: Control | None = None,
     batch: int = 64,
+    fast: Fast = False,
 ) -> Tensor:
     """images (B, C, H, W) in [-1, 1], described by `source` -> the same pictures as `target` describes them.
 
     One caption serves all pictures, or there is one for each. `scale` and `source_scale` guide the way out and the way
     in; equal captions and scales give the picture back. `control` (only with "cyclediffusion") keeps the source's
-    attention; the other arguments are those of `cycle.translate`.
+    attention, and as it looks into the networks they are not `fast`; the other arguments are those of `cycle.translate`.
     Raises ValueError for captions, settings or images that do not fit, before any work is done.
     """
     before, after = model.given(source, scale=source_scale), model.given(target, scale=scale)
     settings = {"strength": strength, "eta": eta, "steps": steps}
     if control is None:
-        return cycle.translate(
-            before, after, images, method, seeds=seeds, trajectory=trajectory, batch=batch, **settings
-        )
+        settings |= {"seeds": seeds, "trajectory": trajectory, "batch": batch, "fast": fast}
+        return cycle.translate(before, after, images, method, **settings)
     if method != "cyclediffusion":
         raise ValueError(
             f"control: only method 'cyclediffusion' decodes source and target side by side, got {method!r}"
