@@ -35,17 +35,18 @@ from unittest.mock import patch
 import diffusers
 import torch
 import transformers
-from IPython.display import HTML, display
+from IPython.display import display
 
 import minidiff
 from minidiff import plot
 from minidiff.schedule import linear, sqrt_linear
 
-diffusers.utils.logging.disable_progress_bar()
+for library in (diffusers, transformers):
+    library.utils.logging.disable_progress_bar()
 home = Path(tempfile.mkdtemp())
 text = minidiff.load("critters-text").replace(steps=10)
 captions = ["a black cat on a yellow background", "a smiling orange cat wearing a blue hat on a green background",
-            "a brown dog on a white background", "a smiling white dog wearing glasses on a blue background"]  # fmt: skip
+            "a brown dog on a blue background", "a smiling white dog wearing glasses on a blue background"]  # fmt: skip
 ours = text.given(captions, scale=3.0).sample(seeds=40)
 
 minidiff.save_pipeline(text, home / "critters-text")
@@ -194,7 +195,7 @@ plot.grid([theirs, *wrong.values()], row_labels=["right", *wrong],
           alt="Four right critters; in row A, B and C they are drawn wrongly, each row in its own way.")  # fmt: skip
 for name, images in wrong.items():
     print(f"{name}: {psnr(images, theirs).mean():.1f} dB")
-    assert psnr(images, theirs).mean() < 25
+    assert psnr(images, theirs).mean() < 30 < psnr(ours.clamp(-1, 1), theirs).mean()
 try:
     drawn(diffusers.DDIMScheduler.from_config(ddim.config, prediction_type="epsilon"))
     raise AssertionError("this should have been refused")
@@ -206,7 +207,7 @@ except ValueError as why:
 # - **A. `clip_sample=True`,** the default of diffusers' schedulers. It cuts the predicted $x_0$ at 1, which is right for pixels.
 #   Latents have standard deviation 1, so a third of them are cut at every step.
 # - **B. The noise levels of Stable Diffusion** for a network that learned others. It is told level $t$ and shown the noise of
-#   another.
+#   another level. This is the worst of the three, because it looks right. Only the comparison shows it.
 # - **C. The scale applied twice.** The decoder sees latents that are five times too small, and draws something near the
 #   average picture.
 # ```
@@ -358,8 +359,8 @@ assert trips["in float32, out bfloat16"] > 1e-3 and trips["DDIM inversion, float
 # Read the third line and the fourth. With a network of eight bits of precision the trip is as exact as in 32, as long as
 # the network repeats itself. Encode on one machine and decode on another, with other kernels, and it is not. At scale this is
 # the first thing to check, because fast kernels may sum in another order from one call to the next. The last lines: what the
-# network predicts does not matter. And DDIM inversion, which so many editors of Stable Diffusion build on, is off by far
-# more, in any precision.
+# network predicts does not matter. And DDIM inversion, which so many editors of Stable Diffusion build on, is off by the
+# size of the latents themselves. (An untrained network with guidance is its worst case. Lesson 9 has the ordinary one.)
 #
 # **Editing.** Words change the picture; equal words and scales give it back. The edit-friendly inversion of
 # Huberman-Spiegelglas et al. (2024) is the argument `trajectory`, attention control (Hertz et al., 2023) the argument
@@ -374,10 +375,14 @@ changed = {name: edit(model, cats, "fox", "dog", **way, **settings) for name, wa
 for name, way in ways.items():
     same = worst(edit(model, cats, "fox", "fox", source_scale=3.0, **way, **settings), back)
     print(f"{name:18} same words {same:.0e}   other words {worst(changed[name], back):.3f}")
-    assert same < 1e-3 < 0.005 < worst(changed[name], back)
-assert worst(changed["attention control"], changed["CycleDiffusion"]) > 1e-3
+    assert same < 0.02 < 0.1 < worst(changed[name], back)
+assert worst(changed["attention control"], changed["CycleDiffusion"]) > 0.05
 
 # %% [markdown]
+# Did you notice that attention control gives the picture back with a hundred times the error of the others? To see the
+# attention it must exchange the fast kernel, which never writes it down, for a plain one. Another kernel, another rounding: the
+# fourth line of the table above, in small.
+#
 # **Guidance by an energy** (lesson 11) needs a gradient through the sampler and the decoder. Both are ordinary modules, so
 # it is there. The wish below is a dark picture.
 
@@ -438,3 +443,376 @@ with patch.object(cycle, "scheduler", diffusers.DDIMScheduler.from_config(schedu
 # Two more defects: with `set_alpha_to_one=True` the last step has no noise, the code divides by it, and every number is
 # NaN; and `source_guidance_scale` is ignored unless `guidance_scale` exceeds 1. None of this is visible in the demonstration
 # that such a pipeline ships with. **Test that item $i$ does not depend on its neighbours.** It is the cheapest test there is.
+
+# %% [markdown]
+# ## 6. How much memory?
+#
+# Four things lie in memory when a network runs without gradients: its weights, the tensors that the present layer reads and
+# writes, those that a skip connection keeps for later, and scratch space of the kernels. The first is a product of two numbers. The
+# second and third follow from the shapes, so we can watch them without computing anything: run the network on `meta`, write
+# down every tensor when it is born, and cross it out when it dies.
+
+
+# %%
+from diffusers.models.attention_processor import AttnProcessor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Ledger(TorchDispatchMode):
+    """Bytes of all tensors that operations made and nobody has dropped yet; `peak` is the most at one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        old = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        made = operation(*args, **(kwargs or {}))
+        for storage in (t.untyped_storage() for t in tree_leaves(made) if isinstance(t, torch.Tensor)):
+            if id(storage) not in old | self.alive.keys():
+                self.alive[id(storage)] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.free, id(storage))
+        self.peak = max(self.peak, self.now)
+        return made
+
+    def free(self, key):
+        self.now -= self.alive.pop(key)
+
+
+@torch.no_grad()
+def activations(run, *shapes, dtype=torch.float32, fused=True):
+    """Bytes at the peak of run(*inputs), for inputs of these shapes. A fused kernel never writes the attention down."""
+    only_shape = patch.object(functional, "scaled_dot_product_attention", lambda q, k, v, **_: torch.empty_like(q))
+    inputs = [torch.empty(shape, dtype=dtype, device="meta") for shape in shapes]
+    with Ledger() as ledger:
+        if fused:
+            with only_shape:
+                run(*inputs)
+        else:
+            run(*inputs)
+    return ledger.peak
+
+
+def weights(network):
+    return sum(part.numel() * part.element_size() for part in network.parameters())
+
+
+# %% [markdown]
+# Is that true? The diary of PyTorch's own allocator says what a real run takes. We let the tiny pipeline's networks run, with
+# the attention fused, plain, and in slices, and predict each from the shapes.
+
+# %%
+from torch.profiler import ProfilerActivity, profile
+
+
+@torch.no_grad()
+def measured(run, *inputs):
+    """Bytes at the peak while run(*inputs) really runs, by the allocator's diary."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as diary:
+        run(*inputs)
+    now = peak = 0
+    for event in sorted(diary.events(), key=lambda event: event.time_range.end):
+        now += event.self_cpu_memory_usage
+        peak = max(peak, now)
+    return peak
+
+
+with torch.device("meta"):
+    paper_unet, paper_vae, _ = networks(**SMALL)
+shapes, compared = [(2, 4, 32, 32), (2,), (2, 12, 16)], {}
+inputs = [torch.randn(shape) for shape in shapes]
+compared["U-Net, fused"] = activations(paper_unet, *shapes), measured(tiny_unet, *inputs)
+tiny_unet.set_attn_processor(AttnProcessor())
+compared["U-Net, plain"] = activations(paper_unet, *shapes, fused=False), measured(tiny_unet, *inputs)
+for network in (tiny_unet, paper_unet):
+    network.set_attention_slice(1)
+compared["U-Net, slices"] = activations(paper_unet, *shapes), measured(tiny_unet, *inputs)
+compared["decoder"] = activations(paper_vae.decode, (2, 4, 16, 16)), measured(tiny_vae.decode, torch.randn(2, 4, 16, 16))
+for name, (predicted, found) in compared.items():
+    print(f"{name:14} predicted {predicted / 2**20:6.2f} MiB   measured {found / 2**20:6.2f} MiB")
+    assert abs(predicted / found - 1) < 0.15
+
+# %% [markdown]
+# So the same function may speak of a network that this machine could not hold. Three numbers explain the table below. A
+# weight takes 4 bytes, or 2 in half precision. The attention matrix of $N$ positions takes $2 B h N^2$ numbers: $h = 8$ heads,
+# batch $B$, and once more for its softmax. And guidance makes the batch $B$ twice as large.
+
+
+# %%
+@cache
+def paper(part, side, fused=True):
+    """Bytes at the peak of one item in float32: the denoiser or the decoder, for latents of this side."""
+    if part == "decoder":
+        return activations(vae.decode, (1, 4, side, side), fused=fused)
+    return activations(unet, (1, 4, side, side), (1,), (1, 77, 768), fused=fused)
+
+
+def card(pixels=512, batch=1, dtype=torch.float16, fused=True, offload=False):
+    """GiB for guided editing by Stable Diffusion 1: weights, a call of the denoiser, the decoder, and what the card needs."""
+    size, unit, side = dtype.itemsize, 2**30, pixels // 8
+    held = [count(network) * size / unit for network in (unet, vae, reader)]
+    call = 2 * batch * paper("denoiser", side, fused) * size / 4 / unit
+    drawing = batch * paper("decoder", side, fused) * size / 4 / unit
+    most = max(held[0] + call, held[1] + drawing) if offload else sum(held) + max(call, drawing)
+    return {"weights": sum(held), "denoiser": call, "decoder": drawing, "card": most}
+
+
+choices = {
+    "float32, plain": {"dtype": torch.float32, "fused": False},
+    "float32, fused": {"dtype": torch.float32},
+    "float16, plain": {"fused": False},
+    "float16, fused": {},
+    "float16, fused, offload": {"offload": True},
+}
+cost = {name: card(**choice) for name, choice in choices.items()}
+for name, row in cost.items():
+    print(f"{name:24}" + "".join(f"  {part} {value:5.2f}" for part, value in row.items()), "GiB")
+matrix = 2 * 2 * 8 * 4096**2 * 2 / 2**30
+unet.set_attention_slice(1)
+sliced = activations(unet, (2, 4, 64, 64), (2,), (2, 77, 768)) / 2 / 2**30
+unet.set_default_attn_processor()
+print(f"attention of the widest layer {matrix:.2f} GiB of them; with slices a call takes {sliced:.2f} GiB")
+assert abs(cost["float32, fused"]["card"] / cost["float16, fused"]["card"] - 2) < 1e-6
+assert cost["float16, plain"]["denoiser"] > 3 * cost["float16, fused"]["denoiser"] and matrix > 0.9 * cost["float16, plain"]["denoiser"]
+assert cost["float16, fused"]["card"] < 4 < cost["float32, plain"]["card"] and sliced < 0.5 * cost["float16, plain"]["denoiser"]
+half_call = activations(unet.half(), (2, 4, 64, 64), (2,), (2, 77, 768), dtype=torch.float16) / 2**30
+unet.float()
+assert abs(half_call / cost["float16, fused"]["denoiser"] - 1) < 0.05
+
+# %% [markdown]
+# What each switch of `load_pipeline` (or `--save-memory` on the command line) buys:
+#
+# - **`dtype=torch.float16`** halves everything. float16 overflows at 65,504 and some decoders reach that; bfloat16 does not
+#   overflow and keeps only eight bits. minidiff keeps the sampler's states in float32 with either.
+# - **`attention_slicing=True`** was the great saving of 2022. Today PyTorch's fused kernels never write the matrix down at all,
+#   and slices take their place: switch them on only where there is no fused kernel.
+# - **`cpu_offload="model"`** has on the card only the network that computes, `"sequential"` only the layer. You pay with copies.
+# - **Fewer at once.** Guidance doubles the batch, and diffusers' CycleDiffusion runs source and target together, which
+#   doubles it again.
+#
+# This is what tensors take. It was checked on a processor, not on a graphics card; there the driver takes some hundred
+# megabytes before the first tensor, and kernels may borrow scratch space. Believe `torch.cuda.max_memory_allocated()`,
+# and use the sum to decide what to rent. Training is another sum: gradient, Adam's two moments and an average make 20
+# bytes a weight instead of 4, and every activation has to stay.
+#
+# ### Turn the knobs
+#
+# What is the largest picture that a card of 8 GiB can edit?
+
+# %%
+from ipywidgets import HTML, Checkbox, Dropdown, IntSlider, VBox
+
+knobs = {
+    "pixels": IntSlider(512, min=256, max=1024, step=128, description="side", continuous_update=False),
+    "batch": IntSlider(1, min=1, max=16, description="pictures", continuous_update=False),
+    "dtype": Dropdown(options=[("float16", torch.float16), ("float32", torch.float32)], description="type"),
+    "fused": Checkbox(True, description="fused attention"),
+    "offload": Checkbox(False, description="offload"),
+}
+view = HTML()
+
+
+def redraw(change=None):
+    need = card(**{name: knob.value for name, knob in knobs.items()})
+    bars = "".join(f"<tr><td>{part}</td><td><div style='background:{colour};height:1em;width:{20 * need[part]:.0f}px'></div></td>"
+                   f"<td>{need[part]:.1f} GiB</td></tr>" for part, colour in zip(need, plot.COLOURS))  # fmt: skip
+    view.value = f"<table>{bars}</table>"
+
+
+for knob in knobs.values():
+    knob.observe(redraw, "value")
+redraw()
+display(VBox([*knobs.values(), view]))
+
+# %%
+seen = []
+for knobs["pixels"].value, knobs["fused"].value in ((768, True), (768, False)):
+    seen.append(view.value)
+assert seen[0] != seen[1] and card(768)["card"] < 8 < card(768, fused=False)["card"]
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+sides = [256, 512, 768, 1024]
+lines = {name: [card(side, **choice)["card"] for side in sides] for name, choice in choices.items()}
+plot.curves(lines, x=sides, xlabel="side of the picture in pixels", ylabel="GiB on the card", logy=True,
+            alt="Memory by side of the picture for five settings: with plain attention it climbs steeply to tens of GiB at 1024, "
+            "with fused attention it stays in single digits in half precision.")  # fmt: skip
+
+# %% [markdown]
+# *The static copy. Where does each line cross 8? Compare how the plain lines bend with how the fused ones do: the one grows with
+# the fourth power of the side, the other with the square.*
+#
+# ## 7. Out of Python, and onto many machines
+#
+# **ONNX** is a file format for networks that many programs run: phones, servers, a page in a browser. `minidiff export
+# critters-text --onnx DIR` writes encoder, decoder and denoiser, compares each with PyTorch on other inputs, and adds a
+# `sampler.json` with what to compute between the calls. Here is one of the three by hand, if the packages are there.
+
+# %%
+from minidiff.bridges.onnx import Decoder, import_onnxruntime, to_onnx
+
+picture = text.to_latents(cats)
+try:
+    runtime = import_onnxruntime()
+except ImportError as missing:
+    print(missing)
+else:
+    free = {"latents": {0: torch.export.Dim("batch", min=1)}}  # any number of pictures
+    content = to_onnx(Decoder(text.autoencoder).eval(), {"latents": picture}, ["images"], free)
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"latents": picture[:1].numpy()})
+    difference = worst(torch.from_numpy(found), text.to_images(picture[:1]))
+    print(f"{len(content) / 2**20:.1f} MiB; onnxruntime and PyTorch differ by {difference:.0e}")
+    assert difference < 1e-3
+
+# %% [markdown]
+# **More machines.** One command trains on however many processes there are; the batch is divided, and the result is the same up
+# to rounding:
+#
+# ```sh
+# python -m minidiff.training critters-cat                      # this machine
+# torchrun --nproc_per_node 4 -m minidiff.training critters-cat  # its four GPUs
+# accelerate launch --multi_gpu --num_machines 2 --num_processes 16 --machine_rank 0 --main_process_ip FIRST \
+#     --main_process_port 29500 --mixed_precision bf16 -m minidiff.training afhq-cat --export
+# ```
+#
+# The place to go next is between us and Stable Diffusion: photographs of cats, dogs and wild animals at 256 x 256, in the latents
+# of Stable Diffusion's autoencoder. [The AFHQ page](../book/afhq.md) has the commands, the costs and the licence. How large
+# is that?
+
+# %%
+from minidiff.nets.unet import UNet
+from minidiff.training import recipe
+
+afhq = recipe("afhq-cat")
+with torch.device("meta"):
+    middle = UNet(afhq.config)
+for name, network in {"ours": text.denoiser, "AFHQ": middle, "Stable Diffusion 1": unet}.items():
+    print(f"{name:20} {count(network) / 1e6:7.1f} M weights, {20 * count(network) / 2**30:6.2f} GiB to train before any activation")
+assert 80e6 < count(middle) < 90e6 and afhq.batch % 16 == 0
+
+# %% [markdown]
+# ## 8. With real weights
+#
+# Everything so far ran on random weights. Here is the one cell that wants the real ones. It is written as a function, so that the
+# tiny folder tests it; then it looks for a folder with Stable Diffusion 1 and says what to do if there is none. Ids vanish: the
+# first home of version 1.5 was deleted in 2024, version 2 in 2025. So there is a list, each with its revision pinned.
+
+# %%
+HOMES = {"stable-diffusion-v1-5/stable-diffusion-v1-5": "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+         "CompVis/stable-diffusion-v1-4": "133a221b8aa7292a167afc5127cb63fb5005638b"}  # fmt: skip
+
+
+def show_edit(folder, source, target, **settings):
+    """CycleDiffusion with the words on a drawn cat, by the pipeline in a folder; prints the two round trips."""
+    fast = torch.cuda.is_available()
+    half = {"variant": "fp16"} if list(Path(folder).rglob("*.fp16.safetensors")) else {}
+    big = minidiff.load_pipeline(folder, "cuda" if fast else "cpu", dtype=torch.float16 if fast else torch.float32, **half)
+    drawing = Critters("cat", size=big.image_shape[1], seed=2)[:1].to(big.device)
+    again, told = big.to_images(big.to_latents(drawing)), big.given(source)
+    trip = worst(told.decode(told.encode(drawing)), again)
+    result = edit(big, drawing, source, target, **settings)
+    print(f"autoencoder {psnr(again.clamp(-1, 1), drawing).item():.1f} dB, round trip on top of it {trip:.0e}")
+    return plot.grid([torch.cat([drawing, again, result]).cpu()], column_labels=["input", "autoencoder", target],
+                     alt="A drawn cat, the same through the autoencoder, and its edit.", display=False), trip  # fmt: skip
+
+
+_, trip = show_edit(home / "tiny", "cat", "dog", strength=0.6, steps=5)
+assert trip < 1e-3
+folder = Path(os.environ.get("MINIDIFF_SD", "stable-diffusion"))
+if folder.is_dir():
+    show_edit(folder, "a drawing of a cat", "a drawing of a dog", strength=0.8, scale=3.0)[0].show()
+else:
+    print(f"No folder {folder.resolve()}. On a machine with a network, about {cost['float16, fused']['weights'] * 1.074:.1f} GB:")
+    for name, revision in HOMES.items():
+        print(f'  hf download {name} --revision {revision} --local-dir stable-diffusion \\\n    --include "*.json" "*.txt" '
+              f'"*/*.fp16.safetensors" --exclude "safety_checker/*"')  # fmt: skip
+    print("The second if the first is gone; then run this cell again, or set MINIDIFF_SD to the folder.")
+
+# %% [markdown]
+# The weights are under CreativeML OpenRAIL-M: you may use, change and sell them, not for a list of harmful ends, and whoever
+# gets them or a model made from them must be bound by the same list. That is a condition on *use*, unlike ours:
+#
+# | what | licence | in a word |
+# |---|---|---|
+# | minidiff's code | Apache-2.0 | keep the notices |
+# | our weights and lessons | CC BY 4.0 | name the source |
+# | Stable Diffusion 1 | CreativeML OpenRAIL-M | use restrictions, passed on |
+# | `stabilityai/sd-vae-ft-mse` | MIT | keep the notice |
+# | photographs of AFHQ, and models trained on them here | CC BY-NC 4.0 | no commerce |
+#
+# diffusers' safety checker is a part that no `LatentDiffusion` runs. If you publish pictures for others, that is your task now.
+#
+# ## 9. What we do not know from here
+#
+# Random weights prove identities. They say nothing about quality, and neither do drawn cats. Before you claim for Stable Diffusion
+# what lessons 9 to 11 showed for Critters, check:
+#
+# 1. **The autoencoder on your own photos.** Eight pixels to a side become one latent: small faces and letters suffer before any
+#    editing begins. Report the PSNR of `to_images(to_latents(x))` first.
+# 2. **Repeatability.** Encode and decode twice with your kernels and dtype, as in section 4.
+# 3. **Strength, scale and $\eta$,** on a set that you do not report. The settings that cats chose are ours, not yours.
+# 4. **The truth.** There is none now. Directional CLIP scores and distances to the source trade off against each other: show
+#    both, at several strengths, and never the best of many by the score that you report (lesson 10).
+# 5. **The caption.** CLIP reads 77 tokens; minidiff refuses a longer one, diffusers cuts it.
+# 6. **The common latent space.** For two prompts of one model you share the network. For two models, fine-tuned apart or
+#    of other data, it is a hypothesis again: measure it.
+# 7. **Time.** A call costs so much more that grids of settings become days. `Search` in `minidiff.edit` says its cost before it runs.
+
+# %%
+from torch.utils.flop_counter import FlopCounterMode
+
+spent = {}
+with torch.no_grad():
+    for name, network, shapes in (("ours", text.denoiser.net, [(1, 8, 8, 8), (1,), (1, 20, 256)]),
+                                  ("Stable Diffusion 1", unet, [(1, 4, 64, 64), (1,), (1, 77, 768)])):  # fmt: skip
+        shapes[2] = (*shapes[2][:2], network.config.context) if name == "ours" else shapes[2]
+        where = "cpu" if name == "ours" else "meta"
+        with FlopCounterMode(display=False) as counter:
+            network(*(torch.zeros(shape, device=where) for shape in shapes))
+        spent[name] = counter.get_total_flops()
+        print(f"{name:20} {spent[name] / 1e9:8.2f} GFLOP a call, {spent[name] * 50 * 3 / 1e12:8.3f} TFLOP for an edit of 50 steps")
+assert 0.7e12 < spent["Stable Diffusion 1"] < 0.9e12 and spent["Stable Diffusion 1"] > 1000 * spent["ours"]
+
+# %% [markdown]
+# An edit asks three times a step, once on the way in and twice, guided, on the way out. Two hundred times the weights cost more than
+# a thousand times the arithmetic, since every weight of a convolution works on 64 times as many positions.
+#
+# ## Summary
+#
+# 1. Stable Diffusion is our machine with larger numbers. The words differ in nine places, and a test on a table or a
+#    picture finds each.
+# 2. What was proved for any weights holds there: exact round trips, identity under equal words, independence of the batch.
+#    Exactness needs a network that repeats itself, not one that is precise.
+# 3. A schedule that is right for 64 latents is wrong for 4,096: the brightness of samples shrinks by a closed formula.
+# 4. Memory follows from shapes. Half precision halves it, fused attention takes away its fourth power.
+# 5. Quality does not follow from anything here. It has to be measured again.
+#
+# ## Three open questions
+#
+# - The start of a code of Stable Diffusion holds 7 % of its picture. Could you draw starts from what encoded photographs have there, and
+#   would samples become as dark and as bright as photographs?
+# - How much does a change of kernels move a *trained* network's round trip, and does it grow with guidance as in section 4?
+# - Which of the seven checks could be made on the AFHQ models before anyone pays for the larger ones?
+#
+# ## References
+#
+# - R. Rombach, A. Blattmann, D. Lorenz, P. Esser, B. Ommer. *High-resolution image synthesis with latent diffusion
+#   models.* CVPR 2022, arXiv 2112.10752.
+# - C. H. Wu, F. De la Torre. *A latent space of stochastic diffusion models for zero-shot image editing and guidance.*
+#   ICCV 2023, arXiv 2210.05559.
+# - S. Lin, B. Liu, J. Li, X. Yang. *Common diffusion noise schedules and sample steps are flawed.* WACV 2024, arXiv 2305.08891.
+# - I. Huberman-Spiegelglas, V. Kulikov, T. Michaeli. *An edit friendly DDPM noise space: inversion and manipulations.*
+#   CVPR 2024, arXiv 2304.06140.
+# - A. Hertz, R. Mokady, J. Tenenbaum, K. Aberman, Y. Pritch, D. Cohen-Or. *Prompt-to-prompt image editing with cross attention
+#   control.* ICLR 2023, arXiv 2208.01626.
+# - T. Dao, D. Y. Fu, S. Ermon, A. Rudra, C. Re. *FlashAttention: fast and memory-efficient exact attention with IO-awareness.*
+#   NeurIPS 2022, arXiv 2205.14135.
+# - W. Zhao, L. Bai, Y. Rao, J. Zhou, J. Lu. *UniPC: a unified predictor-corrector framework for fast sampling of diffusion
+#   models.* NeurIPS 2023, arXiv 2302.04867.
+# - J. Ho, T. Salimans. *Classifier-free diffusion guidance.* 2022, arXiv 2207.12598.
+# - Y. Choi, Y. Uh, J. Yoo, J.-W. Ha. *StarGAN v2: diverse image synthesis for multiple domains.* CVPR 2020, arXiv 1912.01865.
+#
+# *This lesson is licensed under CC BY 4.0.*
