@@ -126,13 +126,11 @@ with torch.device("meta"):
 rows = {"U-Net": (text.denoiser, unet), "autoencoder": (text.autoencoder, vae), "text": (text.text(), reader)}
 for name, (small, big) in rows.items():
     print(f"{name:12} ours {count(small) / 1e6:6.2f} M    Stable Diffusion 1 {count(big) / 1e6:7.2f} M")
-print("latents", text.latent_shape, "from", text.image_shape, "   and (4, 64, 64) from (3, 512, 512)")
 assert count(unet) == 859_520_964 and count(vae) == 83_653_863 and count(reader) == 123_060_480
 assert 150 < count(unet) / count(text.denoiser) < 300
 
 # %% [markdown]
-# Read the ratio of the U-Nets: about two hundred. The latents hold 32 times as many numbers as ours, in half as many
-# channels. Nothing else is new. But the two libraries put a few things in different places, and each row of this table
+# Read the ratio of the U-Nets: about two hundred. Their latents are (4, 64, 64) and ours (8, 8, 8). Nothing else is new. But the two libraries put a few things in different places, and each row of this table
 # has cost somebody an afternoon:
 #
 # | what | minidiff | diffusers |
@@ -243,17 +241,14 @@ for name, levels in {"our schedule": linear(), "Stable Diffusion's": schedule}.i
         start = torch.randn(4000, 1, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(side))
         dots[name].append((ideal.decode(start).std() / (side * b) / start.std()).item())
     print(
-        f"{name:20}"
-        + "".join(f"  {side}: {dot:.2f} ({line:.2f})" for side, dot, line in zip(sides, dots[name], lines[name]))
+        f"{name:20}", *(f"{n}: {found:.2f} ({closed:.2f})" for n, found, closed in zip(sides, dots[name], lines[name]))
     )
     assert all(abs(found / closed - 1) < 0.05 for found, closed in zip(dots[name], lines[name]))
 assert lines["our schedule"][0] > 0.99 and lines["Stable Diffusion's"][3] < 0.5
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-drawn_lines = {
-    f"{name}, {kind}": part[name] for name in lines for kind, part in (("formula", lines), ("measured", dots))
-}
-plot.curves(drawn_lines, x=sides, xlabel="side of the latents", ylabel="spread of brightness", logx=True,
+both = {f"{name}, {kind}": part[name] for name in lines for kind, part in {"formula": lines, "measured": dots}.items()}
+plot.curves(both, x=sides, xlabel="side of the latents", ylabel="spread of brightness", logx=True,
             alt="Share of the spread of brightness that samples keep, by side of the latents: near 1 for our schedule up to 32, "
             "for Stable Diffusion's it falls below a half at 64.")  # fmt: skip
 
@@ -301,9 +296,8 @@ parts = {"unet": tiny_unet, "vae": tiny_vae, "text_encoder": tiny_reader, "sched
          "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}  # fmt: skip
 diffusers.StableDiffusionPipeline(**parts).save_pretrained(home / "tiny")
 model = minidiff.load_pipeline(home / "tiny").replace(steps=10)  # what you would do with the real one
-print(model.image_shape, model.latent_shape, model.spacing)
-print([step.t for step in model.grid], "and the last one lands on", model.grid[-1].s)
-assert model.latent_shape == (4, 8, 8) and model.grid[-1].s == 0
+print(model.latent_shape, "levels", [step.t for step in model.grid], "and the last step lands on", model.grid[-1].s)
+assert model.latent_shape == (4, 8, 8) and (model.grid[0].t, model.grid[-1].s) == (901, 0)
 
 # %% [markdown]
 # The grid is theirs: `steps_offset=1` begins at 901, and the last step lands on level 0, a little short of clean data.
@@ -368,9 +362,8 @@ assert worst(changed["attention control"], changed["CycleDiffusion"]) > 0.05
 # %%
 from minidiff.guide import guide
 
-chain = list(
-    guide(model.replace(eta=1.0).given("cat"), lambda images, code: 2000 * images.mean((1, 2, 3)), count=2, steps=8)
-)
+told = model.replace(eta=1.0).given("cat")
+chain = list(guide(told, lambda images, code: 2000 * images.mean((1, 2, 3)), count=2, steps=8))
 print("brightness:", " ".join(f"{state.energy.mean() / 2000:.3f}" for state in chain))
 assert chain[-1].energy.mean() < chain[0].energy.mean() - 1
 
@@ -581,16 +574,13 @@ display(VBox([*knobs.values(), view]))
 before = view.value
 knobs["pixels"].value = 768
 fused, knobs["attention"].value = view.value, "plain"
-assert (
-    len({before, fused, view.value}) == 3
-    and card(768)["card"] < 8 < card(768, attention="plain", dtype=torch.float32)["card"]
-)
+assert len({before, fused, view.value}) == 3
+assert card(768)["card"] < 8 < card(768, dtype=torch.float32, attention="plain")["card"]
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 sides = [256, 512, 768, 1024]
-lines = {
-    name: [card(side, **choice)["card"] for side in sides] for name, choice in choices.items() if "slices" not in name
-}
+shown = [name for name in choices if "slices" not in name]
+lines = {name: [card(side, **choices[name])["card"] for side in sides] for name in shown}
 plot.curves(lines, x=sides, xlabel="side of the picture in pixels", ylabel="GiB on the card", logy=True,
             alt="Memory by side of the picture for five settings: with plain attention it climbs steeply towards 1024 pixels, "
             "with fused attention far less, and half precision halves it.")  # fmt: skip
@@ -666,9 +656,7 @@ _, trip = try_edit(home / "tiny", "cat", "dog", strength=0.6, steps=5)
 assert trip < 1e-3
 if folder.is_dir():
     made, _ = try_edit(folder, "a drawing of a cat", "a drawing of a dog", strength=0.8)
-    plot.grid(
-        made, column_labels=["input", "copy", "edit"], alt="A drawn cat, its copy by the autoencoder, and its edit."
-    )
+    plot.grid(made, column_labels=["input", "copy", "edit"], alt="A cat, the autoencoder's copy of it, and its edit.")
 else:
     print(f"No folder {folder.resolve()}. Fetch one of these, 2.1 GB, and run this cell again:")
     for name, revision in HOMES.items():
@@ -703,18 +691,6 @@ else:
 # 5. **The caption.** CLIP reads 77 tokens. minidiff refuses a longer caption, diffusers cuts it.
 # 6. **The common latent space.** Two prompts share one network. Two fine-tuned models are a hypothesis again.
 # 7. **Time.** Grids of settings become days. `Search` in `minidiff.edit` says what it costs before it runs.
-
-# %%
-from torch.utils.flop_counter import FlopCounterMode
-
-with torch.no_grad(), FlopCounterMode(display=False) as counter:
-    unet(*(torch.empty(shape, device="meta") for shape in ((1, 4, 64, 64), (1,), (1, 77, 768))))
-call = counter.get_total_flops() / 1e12
-print(f"{call:.2f} TFLOP a call, {call * 50 * 3:.0f} for an edit of 50 steps: in once, out twice because it is guided")
-assert 0.7 < call < 0.9
-
-# %% [markdown]
-# Divide by what your machine does in a second, and multiply by the pictures of your study.
 #
 # ## Summary
 #
