@@ -17,8 +17,8 @@
 # **What changes when the model is two hundred times larger?**
 #
 # Stable Diffusion is the machine of these lessons with larger numbers: an autoencoder, a denoiser of its latents, a
-# reader of captions. The library that most people run it with is *diffusers*. The road between the two has two lanes. On one
-# of them, below, a model of ours has become a folder that diffusers opens and draws with.
+# reader of captions. The library that most people run it with is *diffusers*. The road between the two has two lanes.
+# On one of them, below, a model of ours has become a folder that diffusers opens and draws with.
 
 # %%
 import json
@@ -70,14 +70,14 @@ plot.grid([ours, theirs, unipc], row_labels=["minidiff", "diffusers", "UniPC"],
           alt="Four critters asked for in words. The rows of minidiff and of diffusers are equal; those of UniPC are relatives.")  # fmt: skip
 
 # %% [markdown]
-# *The first two rows are equal to the last digits. The third is what you gain: a sampler of theirs that we never wrote for
-# this model. Look for the same animal in the same place, drawn a little differently.*
+# *The first two rows are equal to the last digits. The third is what you gain: a sampler of theirs that we never wrote
+# for this model. Look for the same animal in the same place, drawn a little differently.*
 #
 # ```{tip}
 # **After this lesson you can**
 # 1. translate every setting of minidiff into diffusers' words and back, and test that you did;
-# 2. run encoding, editing, attention control and guidance on a Stable Diffusion pipeline, and say which of their properties
-#    hold for any weights;
+# 2. run encoding, editing, attention control and guidance on a Stable Diffusion pipeline, and say which of their
+#    properties hold for any weights;
 # 3. compute how much memory a network will need before you own the machine.
 #
 # **Needs** lessons 6, 9 and 10. **Read** 25 minutes. **Run** a minute on two cores, under 3 GB; no download.
@@ -96,8 +96,8 @@ plot.grid([ours, theirs, unipc], row_labels=["minidiff", "diffusers", "UniPC"],
 # ## 1. The same words on a larger model
 #
 # A model is its shapes before it is its weights. PyTorch can build a network on the device `meta`, where tensors have a
-# shape, a type and no content. So the whole of Stable Diffusion 1 fits into this notebook, as long as you ask it nothing
-# but sizes. The numbers below are all that its configuration changes from the defaults of the classes.
+# shape, a type and no content. So the whole of Stable Diffusion 1 fits into this notebook, as long as you ask it
+# nothing but sizes. The numbers below are its configuration; the rest are the defaults of the classes.
 
 
 # %%
@@ -130,8 +130,9 @@ assert count(unet) == 859_520_964 and count(vae) == 83_653_863 and count(reader)
 assert 150 < count(unet) / count(text.denoiser) < 300
 
 # %% [markdown]
-# Read the ratio of the U-Nets: about two hundred. Their latents are (4, 64, 64) and ours (8, 8, 8). Nothing else is new. But the two libraries put a few things in different places, and each row of this table
-# has cost somebody an afternoon:
+# Read the ratio of the U-Nets: about two hundred. Their latents are (4, 64, 64) and ours (8, 8, 8). Nothing else is
+# new. But the two libraries put a few things in different places, and each row of this table has cost somebody an
+# afternoon:
 #
 # | what | minidiff | diffusers |
 # |---|---|---|
@@ -145,8 +146,8 @@ assert 150 < count(unet) / count(text.denoiser) < 300
 # | freshness of the noise | `eta`, 0.1 unless you say otherwise | `eta`, 0 unless you say otherwise |
 # | noise of a step | a block of the code | `variance_noise`, or whatever a generator draws |
 #
-# 0.18215 is one over the standard deviation of the latents of one batch, frozen by Rombach et al. (2022); ours is measured
-# for each channel. Now the tables of noise levels.
+# 0.18215 is one over the standard deviation of the latents of one batch, frozen by Rombach et al. (2022); ours is
+# measured for each channel. Now the tables of noise levels.
 
 # %%
 STABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
@@ -167,14 +168,14 @@ assert all(abs(schedule.sigma_at(t.item()) / sigma - 1) < 1e-3 for t, sigma in z
 assert 0.0046 < schedule.abar[-1] < 0.0047 and linear().abar[-1] < 1e-4
 
 # %% [markdown]
-# Both interpolate between whole levels, so the tables agree to a thousandth even there. **A table that agrees is a test. A
-# table that looks right is none.**
+# Both interpolate between whole levels, so the tables agree to a thousandth even there. **A table that agrees is a
+# test. A table that looks right is none.**
 
 # %% [markdown]
 # ## 2. Do it wrong first
 #
-# Each mistake below passes every check of shapes. The four pictures are drawn again, each time with one row of the table
-# wrong. Guess which, before you open the answer.
+# Each mistake below passes every check of shapes. The four pictures are drawn again, each time with one row of the
+# table wrong. Guess which, before you open the answer.
 
 # %%
 from minidiff.bridges.schedulers import trained_betas
@@ -200,16 +201,16 @@ except ValueError as why:
 
 # %% [markdown]
 # ```{dropdown} What went wrong
-# - **A. `clip_sample=True`,** the default of diffusers' schedulers. It cuts the predicted $x_0$ at 1, which is right for pixels.
-#   Latents have standard deviation 1, so a third of them are cut at every step.
-# - **B. The noise levels of Stable Diffusion** for a network that learned others. It is told level $t$ and shown the noise of
-#   another level. This is the worst of the three, because it looks right. Only the comparison shows it.
+# - **A. `clip_sample=True`,** the default of diffusers' schedulers. It cuts the predicted $x_0$ at 1, which is right
+#   for pixels. Latents have standard deviation 1, so a third of them are cut at every step.
+# - **B. The noise levels of Stable Diffusion** for a network that learned others. It is told level $t$ and shown the
+#   noise of another level. This is the worst of the three, because it looks right. Only the comparison shows it.
 # - **C. The scale applied twice.** The decoder sees latents that are five times too small, and draws something near the
 #   average picture.
 # ```
 #
-# A fourth mistake, reading a network's v as its eps, is refused, since the folder says what the network predicts. The other
-# three are legal settings.
+# A fourth mistake, reading a network's v as its eps, is refused, since the folder says what the network predicts. The
+# other three are legal settings.
 
 # %% [markdown]
 # ## 3. The smallest case, in closed form: a schedule that ends too early
@@ -217,14 +218,14 @@ except ValueError as why:
 # $\bar\alpha$ of Stable Diffusion ends at 0.0047, so $x_T$ still holds $\sqrt{0.0047} = 7\,\%$ of the picture. Sampling starts from pure
 # noise and ignores this. Does it matter? Take the simplest property of a picture, its mean brightness. Write $u$ for
 # $\sqrt N$ times the mean of a latent channel: the noise in it then has standard deviation 1, and if the brightness of
-# pictures is $\mathcal N(0, b^2)$, then $u_0 \sim \mathcal N(0, N b^2)$. That is Gaussian data again, and the ODE of a perfect
-# denoiser multiplies the start by the ratio of the two standard deviations:
+# pictures is $\mathcal N(0, b^2)$, then $u_0 \sim \mathcal N(0, N b^2)$. That is Gaussian data again, and the ODE of a
+# perfect denoiser multiplies the start by the ratio of the two standard deviations:
 #
 # $$ u_0 = \frac{\sqrt N\, b}{\sqrt{\bar\alpha_T N b^2 + 1 - \bar\alpha_T}}\; u_T. $$
 #
-# The training data had $u_T$ with exactly the deviation in the denominator. We start with deviation 1. So the brightness
-# of what we draw is too narrow, by the factor $1 / \sqrt{1 + \bar\alpha_T (N b^2 - 1)}$. The measured dots below come from the
-# package's ideal denoiser and its ordinary sampler.
+# The training data had $u_T$ with exactly the deviation in the denominator. We start with deviation 1. So the
+# brightness of what we draw is too narrow, by the factor $1 / \sqrt{1 + \bar\alpha_T (N b^2 - 1)}$. The measured dots
+# below come from the package's ideal denoiser and its ordinary sampler.
 
 # %%
 from minidiff.generators import Identity, LatentDiffusion
@@ -255,18 +256,18 @@ plot.curves(both, x=sides, xlabel="side of the latents", ylabel="spread of brigh
 # %% [markdown]
 # *Formula and measurement coincide. Find 8 on the upper pair, which is us, and 64 on the lower one, which is them.*
 #
-# At our size nothing is lost. At theirs less than half of the spread is left: Stable Diffusion is known to draw no very dark
-# and no very bright pictures, and this is why (Lin et al., 2024). The schedule alone is not to blame: more latents agree on the
-# brightness, so more noise is needed to hide it. **A schedule that is right for a small model need not be right for a
-# large one.** Editing is spared. DPM-Encoder starts from $x_T \sim q(x_T \mid x_0)$, so a code of a real picture brings
-# its brightness along.
+# At our size nothing is lost. At theirs less than half of the spread is left: Stable Diffusion is known to draw no very
+# dark and no very bright pictures, and this is why (Lin et al., 2024). The schedule alone is not to blame: more latents
+# agree on the brightness, so more noise is needed to hide it. **A schedule that is right for a small model need not be
+# right for a large one.** Editing is spared. DPM-Encoder starts from $x_T \sim q(x_T \mid x_0)$, so a code of a real
+# picture brings its brightness along.
 
 # %% [markdown]
 # ## 4. What holds for any weights
 #
-# The properties of lessons 9 and 10 were proved without looking at the weights. So we can test them on Stable Diffusion's
-# classes without its weights: the pipeline below has every part of the real one, with small numbers and random content.
-# Its captions are spelled, a token for each letter.
+# The properties of lessons 9 and 10 were proved without looking at the weights. So we can test them on Stable
+# Diffusion's classes without its weights: the pipeline below has every part of the real one, with small numbers and
+# random content. Its captions are spelled, a token for each letter.
 
 
 # %%
@@ -303,10 +304,10 @@ assert model.latent_shape == (4, 8, 8) and (model.grid[0].t, model.grid[-1].s) =
 # The grid is theirs: `steps_offset=1` begins at 901, and the last step lands on level 0, a little short of clean data.
 # minidiff's encoder ends its path at the picture all the same.
 #
-# **The round trip is exact.** Lesson 9 proved it for any network. Is it exact in half precision, too? Look at the proof: the
-# encoder solves $x_s = \mu(x_t) + \sigma \epsilon$ for the noise, and the decoder computes the same $\mu(x_t)$ again. Nobody
-# asked for the right $\mu$, only twice for the same one. What has to be precise is the state $x_t$, and minidiff
-# keeps that in float32.
+# **The round trip is exact.** Lesson 9 proved it for any network. Is it exact in half precision, too? Look at the
+# proof: the encoder solves $x_s = \mu(x_t) + \sigma \epsilon$ for the noise, and the decoder computes the same
+# $\mu(x_t)$ again. Nobody asked for the right $\mu$, only twice for the same one. What has to be precise is the state
+# $x_t$, and minidiff keeps that in float32.
 
 # %%
 kinds = [minidiff.load_pipeline(home / "tiny", dtype=kind) for kind in (torch.float64, torch.float32, torch.bfloat16)]
@@ -330,9 +331,9 @@ assert trips["in float32, out bfloat16"] > 1e-3 and trips["DDIM inversion, float
 
 # %% [markdown]
 # Read the third line and the fourth. With networks of eight bits of precision the trip is as exact as in 32, as long as
-# the network repeats itself. Encode on one machine and decode on another, with other kernels, and it is not. DDIM inversion, which
-# many editors of Stable Diffusion build on, is off by the size of the latents, in float64. (An untrained network with
-# guidance is its worst case. Lesson 9 has the ordinary one.)
+# the network repeats itself. Encode on one machine and decode on another, with other kernels, and it is not. DDIM
+# inversion, which many editors of Stable Diffusion build on, is off by the size of the latents, in float64. (An
+# untrained network with guidance is its worst case. Lesson 9 has the ordinary one.)
 #
 # **Editing.** Words change the picture; equal words and scales give it back. The edit-friendly inversion of
 # Huberman-Spiegelglas et al. (2024) is the argument `trajectory`, attention control (Hertz et al., 2023) the argument
@@ -353,11 +354,11 @@ assert worst(changed["attention control"], changed["CycleDiffusion"]) > 0.05
 
 # %% [markdown]
 # Did you notice that attention control gives the picture back with a hundred times the error of the others? To see the
-# attention it must exchange the fast kernel, which never writes it down, for a plain one. Another kernel, another rounding: the
-# fourth line of the table above, in small.
+# attention it must exchange the fast kernel, which never writes it down, for a plain one. Another kernel, another
+# rounding: the fourth line of the table above, in small.
 #
-# **Guidance by an energy** (lesson 11) needs a gradient through the sampler and the decoder. Both are ordinary modules, so
-# it is there. The wish below is a dark picture.
+# **Guidance by an energy** (lesson 11) needs a gradient through the sampler and the decoder. Both are ordinary modules,
+# so it is there. The wish below is a dark picture.
 
 # %%
 from minidiff.guide import guide
@@ -370,8 +371,8 @@ assert chain[-1].energy.mean() < chain[0].energy.mean() - 1
 # %% [markdown]
 # ## 5. diffusers' own CycleDiffusion, and where it is wrong
 #
-# diffusers has a `CycleDiffusionPipeline`, written in 2022 and now among its deprecated pipelines. It draws all its noise from one
-# function. Handed our streams of noise, it should do what we do.
+# diffusers has a `CycleDiffusionPipeline`, written in 2022 and now among its deprecated pipelines. It draws all its
+# noise from one function. Handed our streams of noise, it should do what we do.
 
 # %%
 import importlib
@@ -411,18 +412,20 @@ with patch.object(cycle, "scheduler", diffusers.DDIMScheduler.from_config(schedu
     assert by_ours(y[:1], [5], ("cat", "dog"), 1.0).isfinite().all()
 
 # %% [markdown]
-# One picture at a time the two agree, guided or not. A guided batch of two comes out wrong: the code takes the first two
-# of the four predictions for "without words" and "with words" of one picture, which they are only when the batch is one.
-# Two more defects: with `set_alpha_to_one=True` the last step has no noise, the code divides by it, and every number is
-# NaN; and `source_guidance_scale` is ignored unless `guidance_scale` exceeds 1 (our tests show this one). A demonstration with one
-# picture sees none of this. **Test that item $i$ does not depend on its neighbours.** It is the cheapest test there is.
+# One picture at a time the two agree, guided or not. A guided batch of two comes out wrong: the code takes the first
+# two of the four predictions for "without words" and "with words" of one picture, which they are only when the batch is
+# one. Two more defects: with `set_alpha_to_one=True` the last step has no noise, the code divides by it, and every
+# number is NaN; and `source_guidance_scale` is ignored unless `guidance_scale` exceeds 1 (our tests show this one). A
+# demonstration with one picture sees none of this. **Test that item $i$ does not depend on its neighbours.** It is the
+# cheapest test there is.
 
 # %% [markdown]
 # ## 6. How much memory?
 #
-# When a network runs without gradients, memory holds its weights, what the present layer reads and writes, and what skip
-# connections keep for later. The first is a product of two numbers. The rest follows from the shapes, so we can find it without
-# computing anything: run the network on `meta`, write down every tensor when it is born, and cross it out when it dies.
+# When a network runs without gradients, memory holds its weights, what the present layer reads and writes, and what
+# skip connections keep for later. The first is a product of two numbers. The rest follows from the shapes, so we can
+# find it without computing anything: run the network on `meta`, write down every tensor when it is born, and cross it
+# out when it dies.
 
 
 # %%
@@ -492,9 +495,10 @@ for name, paper, real, shapes, kind in [*asked, ("decoder", paper_vae, tiny_vae,
     assert abs(guess / found - 1) < 0.15
 
 # %% [markdown]
-# So the function may speak of networks that this machine could not hold. Three numbers explain the table below. A weight takes
-# 4 bytes, or 2 in half precision. Plain attention between $N$ positions keeps $2 B h N^2$ numbers, for $h = 8$ heads and batch
-# $B$: a matrix and its softmax, 1 GiB at $N = 4096$ in half precision. And guidance doubles $B$, which is in that number.
+# So the function may speak of networks that this machine could not hold. Three numbers explain the table below. A
+# weight takes 4 bytes, or 2 in half precision. Plain attention between $N$ positions keeps $2 B h N^2$ numbers, for $h
+# = 8$ heads and batch $B$: a matrix and its softmax, 1 GiB at $N = 4096$ in half precision. And guidance doubles $B$,
+# which is in that number.
 
 
 # %%
@@ -531,16 +535,18 @@ assert cost["float16"]["card"] < 4 < cost["float32, plain"]["card"]
 # %% [markdown]
 # What each switch of `load_pipeline` (`--save-memory` on the command line) buys:
 #
-# - **`dtype=torch.float16`** halves everything. float16 overflows at 65,504; bfloat16 does not, and has eight bits. minidiff
-#   keeps the sampler's states in float32 with either.
-# - **`attention_slicing=True`** was the great saving of 2022. Today PyTorch's fused kernels (Dao et al., 2022) never write the
-#   matrix down, and slicing replaces them: use it only where there are none.
-# - **`cpu_offload="model"`** keeps on the card only the network that computes, `"sequential"` only the layer. You pay with copies.
+# - **`dtype=torch.float16`** halves everything. float16 overflows at 65,504; bfloat16 does not, and has eight bits.
+#   minidiff keeps the sampler's states in float32 with either.
+# - **`attention_slicing=True`** was the great saving of 2022. Today PyTorch's fused kernels (Dao et al., 2022) never
+#   write the matrix down, and slicing replaces them: use it only where there are none.
+# - **`cpu_offload="model"`** keeps on the card only the network that computes, `"sequential"` only the layer. You pay
+#   with copies.
 # - **Fewer at once.** diffusers' CycleDiffusion runs source and target in one batch, which doubles it once more.
 #
-# This was checked on a processor, not on a graphics card. There the driver takes some hundred megabytes for itself and kernels
-# may borrow scratch space, so believe `torch.cuda.max_memory_allocated()`, and use the sum to decide what to rent. Training
-# is another sum: gradient, Adam's two moments and an average make 20 bytes a weight instead of 4, and activations stay.
+# This was checked on a processor, not on a graphics card. There the driver takes some hundred megabytes for itself and
+# kernels may borrow scratch space, so believe `torch.cuda.max_memory_allocated()`, and use the sum to decide what to
+# rent. Training is another sum: gradient, Adam's two moments and an average make 20 bytes a weight instead of 4, and
+# activations stay.
 #
 # ### Turn the knobs
 #
@@ -581,19 +587,19 @@ assert card(768)["card"] < 8 < card(768, dtype=torch.float32, attention="plain")
 sides = [256, 512, 768, 1024]
 shown = [name for name in choices if "slices" not in name]
 lines = {name: [card(side, **choices[name])["card"] for side in sides] for name in shown}
-plot.curves(lines, x=sides, xlabel="side of the picture in pixels", ylabel="GiB on the card", logy=True,
+plot.curves(lines, x=sides, xlabel="side of the picture in pixels", ylabel="GiB on the card",
             alt="Memory by side of the picture for five settings: with plain attention it climbs steeply towards 1024 pixels, "
             "with fused attention far less, and half precision halves it.")  # fmt: skip
 
 # %% [markdown]
-# *The static copy. Where does each line cross 8? Compare how the plain lines bend with how the fused ones do: the one grows with
-# the fourth power of the side, the other with the square.*
+# *The static copy. Where does each line cross 8? Compare how the plain lines bend with how the fused ones do: the one
+# grows with the fourth power of the side, the other with the square.*
 #
 # ## 7. Out of Python, and onto many machines
 #
-# **ONNX** is a file format for networks that phones, servers and pages in a browser can run. `minidiff export critters-text
-# --onnx DIR` writes encoder, decoder and denoiser, compares each with PyTorch, and adds what to compute between the calls. Here
-# is one of the three by hand, if the packages are there.
+# **ONNX** is a file format for networks that phones, servers and pages in a browser can run. `minidiff export
+# critters-text --onnx DIR` writes encoder, decoder and denoiser, compares each with PyTorch, and adds what to compute
+# between the calls. Here is one of the three by hand, if the packages are there.
 
 # %%
 from minidiff.bridges.onnx import Decoder, import_onnxruntime, to_onnx
@@ -613,8 +619,8 @@ else:
     assert difference < 1e-3
 
 # %% [markdown]
-# **More machines.** One command trains on however many processes there are; the batch is divided, and the result is the same up
-# to rounding:
+# **More machines.** One command trains on however many processes there are; the batch is divided, and the result is the
+# same up to rounding:
 #
 # ```sh
 # python -m minidiff.training critters-cat                      # this machine
@@ -623,16 +629,16 @@ else:
 #     --main_process_port 29500 --mixed_precision bf16 -m minidiff.training afhq-cat --export
 # ```
 #
-# The place to go next is between us and Stable Diffusion: photographs of cats, dogs and wild animals at 256 x 256, in the latents
-# of Stable Diffusion's autoencoder, with a U-Net of 84 million weights. [The AFHQ page](../book/afhq.md) has the commands and
-# what they cost.
+# The place to go next is between us and Stable Diffusion: photographs of cats, dogs and wild animals at 256 x 256, in
+# the latents of Stable Diffusion's autoencoder, with a U-Net of 84 million weights. [The AFHQ page](../book/afhq.md)
+# has the commands and what they cost.
 
 # %% [markdown]
 # ## 8. With real weights
 #
-# This is the one cell that wants real weights. Its function is tried on the tiny folder first; then the cell looks for a folder
-# with Stable Diffusion 1, and says what to do if there is none. Ids vanish: the first home of version 1.5 was deleted in 2024,
-# version 2 in 2025. So there are two, each with its revision pinned.
+# This is the one cell that wants real weights. Its function is tried on the tiny folder first; then the cell looks for
+# a folder with Stable Diffusion 1, and says what to do if there is none. Ids vanish: the first home of version 1.5 was
+# deleted in 2024, version 2 in 2025. So there are two, each with its revision pinned.
 
 # %%
 folder = Path("stable-diffusion")
@@ -664,8 +670,8 @@ else:
               '"*/*.fp16.safetensors" --exclude "safety_checker/*"')  # fmt: skip
 
 # %% [markdown]
-# The weights are under CreativeML OpenRAIL-M: you may use, change and sell them, not for a list of harmful ends, and whoever
-# gets them or a model made from them must be bound by the same list. That is a condition on *use*, unlike ours:
+# The weights are under CreativeML OpenRAIL-M: you may use, change and sell them, not for a list of harmful ends, and
+# whoever gets them or a model made from them must be bound by the same list. That is a condition on *use*, unlike ours:
 #
 # | what | licence | in a word |
 # |---|---|---|
@@ -675,19 +681,21 @@ else:
 # | `stabilityai/sd-vae-ft-mse` | MIT | keep the notice |
 # | photographs of AFHQ, and models trained on them here | CC BY-NC 4.0 | no commerce |
 #
-# diffusers' safety checker is a part that no `LatentDiffusion` runs. If you publish pictures for others, that is your task now.
+# diffusers' safety checker is a part that no `LatentDiffusion` runs. If you publish pictures for others, that is your
+# task now.
 #
 # ## 9. What we do not know from here
 #
-# Random weights prove identities. They say nothing about quality, and neither do drawn cats. Before you claim for Stable Diffusion
-# what lessons 9 to 11 showed for Critters, check:
+# Random weights prove identities. They say nothing about quality, and neither do drawn cats. Before you claim for
+# Stable Diffusion what lessons 9 to 11 showed for Critters, check:
 #
-# 1. **The autoencoder on your photographs.** Small faces and letters suffer before any editing begins. Report the PSNR of
-#    `to_images(to_latents(x))` first.
+# 1. **The autoencoder on your photographs.** Small faces and letters suffer before any editing begins. Report the PSNR
+#    of `to_images(to_latents(x))` first.
 # 2. **Repeatability,** with your kernels and your dtype, as in section 4.
-# 3. **Strength, scale and $\eta$,** on pictures that you do not report. The settings that drawn cats chose are no guide.
-# 4. **The truth.** There is none now. CLIP's directional score and closeness to the source trade off: show both, at several
-#    strengths, and never the best of many by the score that you report (lesson 10).
+# 3. **Strength, scale and $\eta$,** on pictures that you do not report. The settings that drawn cats chose are no
+#    guide.
+# 4. **The truth.** There is none now. CLIP's directional score and closeness to the source trade off: show both, at
+#    several strengths, and never the best of many by the score that you report (lesson 10).
 # 5. **The caption.** CLIP reads 77 tokens. minidiff refuses a longer caption, diffusers cuts it.
 # 6. **The common latent space.** Two prompts share one network. Two fine-tuned models are a hypothesis again.
 # 7. **Time.** Grids of settings become days. `Search` in `minidiff.edit` says what it costs before it runs.
@@ -696,17 +704,19 @@ else:
 #
 # 1. Stable Diffusion is our machine with larger numbers. The words differ in nine places, and a test on a table or a
 #    picture finds each.
-# 2. What was proved for any weights holds there: exact round trips, identity under equal words, independence of the batch.
-#    Exactness needs a network that repeats itself, not one that is precise.
-# 3. A schedule that is right for 64 latents may be wrong for 4,096: the spread of brightness shrinks by a closed formula.
+# 2. What was proved for any weights holds there: exact round trips, identity under equal words, independence of the
+#    batch. Exactness needs a network that repeats itself, not one that is precise.
+# 3. A schedule that is right for 64 latents may be wrong for 4,096: the spread of brightness shrinks by a closed
+#    formula.
 # 4. Memory follows from shapes. Half precision halves it, fused attention takes away its fourth power.
 # 5. Quality does not follow from anything here. It has to be measured again.
 #
 # ## Three open questions
 #
-# - The start of a code of Stable Diffusion holds 7 % of its picture. Could you draw starts from what encoded photographs have there, and
-#   would samples become as dark and as bright as photographs?
-# - How much does a change of kernels move a *trained* network's round trip, and does it grow with guidance as in section 4?
+# - The start of a code of Stable Diffusion holds 7 % of its picture. Could you draw starts from what encoded
+#   photographs have there, and would samples become as dark and as bright as photographs?
+# - How much does a change of kernels move a *trained* network's round trip, and does it grow with guidance as in
+#   section 4?
 # - Which of the seven checks could be made on the AFHQ models before anyone pays for the larger ones?
 #
 # ## References
@@ -715,16 +725,18 @@ else:
 #   models.* CVPR 2022, arXiv 2112.10752.
 # - C. H. Wu, F. De la Torre. *A latent space of stochastic diffusion models for zero-shot image editing and guidance.*
 #   ICCV 2023, arXiv 2210.05559.
-# - S. Lin, B. Liu, J. Li, X. Yang. *Common diffusion noise schedules and sample steps are flawed.* WACV 2024, arXiv 2305.08891.
+# - S. Lin, B. Liu, J. Li, X. Yang. *Common diffusion noise schedules and sample steps are flawed.* WACV 2024, arXiv
+#   2305.08891.
 # - I. Huberman-Spiegelglas, V. Kulikov, T. Michaeli. *An edit friendly DDPM noise space: inversion and manipulations.*
 #   CVPR 2024, arXiv 2304.06140.
-# - A. Hertz, R. Mokady, J. Tenenbaum, K. Aberman, Y. Pritch, D. Cohen-Or. *Prompt-to-prompt image editing with cross attention
-#   control.* ICLR 2023, arXiv 2208.01626.
-# - T. Dao, D. Y. Fu, S. Ermon, A. Rudra, C. Re. *FlashAttention: fast and memory-efficient exact attention with IO-awareness.*
-#   NeurIPS 2022, arXiv 2205.14135.
-# - W. Zhao, L. Bai, Y. Rao, J. Zhou, J. Lu. *UniPC: a unified predictor-corrector framework for fast sampling of diffusion
-#   models.* NeurIPS 2023, arXiv 2302.04867.
+# - A. Hertz, R. Mokady, J. Tenenbaum, K. Aberman, Y. Pritch, D. Cohen-Or. *Prompt-to-prompt image editing with cross
+#   attention control.* ICLR 2023, arXiv 2208.01626.
+# - T. Dao, D. Y. Fu, S. Ermon, A. Rudra, C. Re. *FlashAttention: fast and memory-efficient exact attention with
+#   IO-awareness.* NeurIPS 2022, arXiv 2205.14135.
+# - W. Zhao, L. Bai, Y. Rao, J. Zhou, J. Lu. *UniPC: a unified predictor-corrector framework for fast sampling of
+#   diffusion models.* NeurIPS 2023, arXiv 2302.04867.
 # - J. Ho, T. Salimans. *Classifier-free diffusion guidance.* 2022, arXiv 2207.12598.
-# - Y. Choi, Y. Uh, J. Yoo, J.-W. Ha. *StarGAN v2: diverse image synthesis for multiple domains.* CVPR 2020, arXiv 1912.01865.
+# - Y. Choi, Y. Uh, J. Yoo, J.-W. Ha. *StarGAN v2: diverse image synthesis for multiple domains.* CVPR 2020, arXiv
+#   1912.01865.
 #
 # *This lesson is licensed under CC BY 4.0.*
