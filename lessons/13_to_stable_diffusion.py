@@ -24,6 +24,7 @@
 import json
 import math
 import string
+import sys
 import tempfile
 import weakref
 from functools import cache, partial
@@ -202,7 +203,7 @@ except ValueError as why:
 # %% [markdown]
 # ```{dropdown} What went wrong
 # - **A. `clip_sample=True`,** the default of diffusers' schedulers. It cuts the predicted $x_0$ at 1, which is right
-#   for pixels. Latents have standard deviation 1, so a third of them are cut at every step.
+#   for pixels. Latents have standard deviation 1, so about a third of the numbers are cut at every step.
 # - **B. The noise levels of Stable Diffusion** for a network that learned others. It is told level $t$ and shown the
 #   noise of another level. This is the worst of the three, because it looks right. Only the comparison shows it.
 # - **C. The scale applied twice.** The decoder sees latents that are five times too small, and draws something near the
@@ -224,8 +225,8 @@ except ValueError as why:
 # $$ u_0 = \frac{\sqrt N\, b}{\sqrt{\bar\alpha_T N b^2 + 1 - \bar\alpha_T}}\; u_T. $$
 #
 # The training data had $u_T$ with exactly the deviation in the denominator. We start with deviation 1. So the
-# brightness of what we draw is too narrow, by the factor $1 / \sqrt{1 + \bar\alpha_T (N b^2 - 1)}$. The measured dots
-# below come from the package's ideal denoiser and its ordinary sampler.
+# brightness of what we draw is too narrow, by the factor $1 / \sqrt{1 + \bar\alpha_T (N b^2 - 1)}$. Below is that
+# formula for $b = 0.5$, beside what the package's ideal denoiser and its ordinary sampler make.
 
 # %%
 from minidiff.generators import Identity, LatentDiffusion
@@ -241,10 +242,9 @@ for name, levels in {"our schedule": linear(), "Stable Diffusion's": schedule}.i
         ideal = LatentDiffusion(Identity(None), IdealDenoiser(levels, means, std=side * b), (1, 1, 1), steps=250, eta=0)
         start = torch.randn(4000, 1, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(side))
         dots[name].append((ideal.decode(start).std() / (side * b) / start.std()).item())
-    print(
-        f"{name:20}", *(f"{n}: {found:.2f} ({closed:.2f})" for n, found, closed in zip(sides, dots[name], lines[name]))
-    )
-    assert all(abs(found / closed - 1) < 0.05 for found, closed in zip(dots[name], lines[name]))
+    table = list(zip(sides, dots[name], lines[name]))
+    print(f"{name:20}" + "".join(f"{side:6}: {found:.2f} ({closed:.2f})" for side, found, closed in table))
+    assert all(abs(found / closed - 1) < 0.05 for _, found, closed in table)
 assert lines["our schedule"][0] > 0.99 and lines["Stable Diffusion's"][3] < 0.5
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -312,8 +312,7 @@ assert model.latent_shape == (4, 8, 8) and (model.grid[0].t, model.grid[-1].s) =
 # %%
 kinds = [minidiff.load_pipeline(home / "tiny", dtype=kind) for kind in (torch.float64, torch.float32, torch.bfloat16)]
 exact, plain, half = (each.replace(steps=10).given("cat", scale=3.0) for each in kinds)
-y64 = normal(as_seeds(20, 2), model.latent_shape, dtype=torch.float64)
-y = y64.float()
+y = normal(as_seeds(20, 2), model.latent_shape)
 
 
 def worst(a, b):
@@ -321,13 +320,13 @@ def worst(a, b):
 
 
 trips, ode = {}, exact.replace(eta=0)
-for name, way_in, way_out, start in (("float64", exact, exact, y64), ("float32", plain, plain, y),
+for name, way_in, way_out, start in (("float64", exact, exact, y.double()), ("float32", plain, plain, y),
                                      ("networks in bfloat16", half, half, y), ("in float32, out bfloat16", plain, half, y),
-                                     ("DDIM inversion, float64", ode, ode, y64)):  # fmt: skip
+                                     ("DDIM inversion, float64", ode, ode, y.double())):  # fmt: skip
     trips[name] = worst(way_out.decode_latents(way_in.encode_latents(start)), start)
     print(f"{name:26} {trips[name]:.0e}")
 assert trips["float64"] < 1e-11 and max(trips["float32"], trips["networks in bfloat16"]) < 1e-4
-assert trips["in float32, out bfloat16"] > 1e-3 and trips["DDIM inversion, float64"] > 1e-3
+assert trips["in float32, out bfloat16"] > 1e-3 and trips["DDIM inversion, float64"] > 0.3
 
 # %% [markdown]
 # Read the third line and the fourth. With networks of eight bits of precision the trip is as exact as in 32, as long as
@@ -346,16 +345,18 @@ back = model.to_images(model.to_latents(cats))  # the autoencoder's own error is
 ways = {"CycleDiffusion": {}, "edit-friendly": {"trajectory": "independent"},
         "attention control": {"control": Control("replace")}}  # fmt: skip
 changed = {name: edit(model, cats, "fox", "dog", **way, **settings) for name, way in ways.items()}
+same = {}
 for name, way in ways.items():
-    same = worst(edit(model, cats, "fox", "fox", source_scale=3.0, **way, **settings), back)
-    print(f"{name:18} same words {same:.0e}   other words {worst(changed[name], back):.3f}")
-    assert same < 0.02 < 0.1 < worst(changed[name], back)
+    same[name] = worst(edit(model, cats, "fox", "fox", source_scale=3.0, **way, **settings), back)
+    print(f"{name:18} same words {same[name]:.0e}   other words {worst(changed[name], back):.3f}")
+    assert same[name] < 0.02 < 0.1 < worst(changed[name], back)
 assert worst(changed["attention control"], changed["CycleDiffusion"]) > 0.05
+assert same["attention control"] > 3 * same["CycleDiffusion"]
 
 # %% [markdown]
-# Did you notice that attention control gives the picture back with a hundred times the error of the others? To see the
-# attention it must exchange the fast kernel, which never writes it down, for a plain one. Another kernel, another
-# rounding: the fourth line of the table above, in small.
+# Did you notice that attention control gives the picture back with a larger error than the others? To see the attention
+# it must exchange the fast kernel, which never writes it down, for a plain one. Another kernel, another rounding: the
+# fourth line of the table above, in small.
 #
 # **Guidance by an energy** (lesson 11) needs a gradient through the sampler and the decoder. Both are ordinary modules,
 # so it is there. The wish below is a dark picture.
@@ -375,11 +376,9 @@ assert chain[-1].energy.mean() < chain[0].energy.mean() - 1
 # noise from one function. Handed our streams of noise, it should do what we do.
 
 # %%
-import importlib
-
 cycle = diffusers.CycleDiffusionPipeline(**parts)
 cycle.set_progress_bar_config(disable=True)
-module = importlib.import_module(type(cycle).__module__)
+module = sys.modules[type(cycle).__module__]
 before, after = ["cat", "ape"], ["dog", "fox"]
 
 
@@ -496,9 +495,9 @@ for name, paper, real, shapes, kind in [*asked, ("decoder", paper_vae, tiny_vae,
 
 # %% [markdown]
 # So the function may speak of networks that this machine could not hold. Three numbers explain the table below. A
-# weight takes 4 bytes, or 2 in half precision. Plain attention between $N$ positions keeps $2 B h N^2$ numbers, for $h
-# = 8$ heads and batch $B$: a matrix and its softmax, 1 GiB at $N = 4096$ in half precision. And guidance doubles $B$,
-# which is in that number.
+# weight takes 4 bytes, or 2 in half precision. Plain attention between $N$ positions keeps $2 B h N^2$ numbers, where
+# $B$ is the batch and $h = 8$ the number of heads: a matrix and its softmax. And guidance doubles $B$. For one guided
+# picture at $N = 4096$ that makes 1 GiB in half precision.
 
 
 # %%
@@ -525,11 +524,10 @@ choices = {"float32, plain": {"dtype": torch.float32, "attention": "plain"}, "fl
 cost = {name: card(**choice) for name, choice in choices.items()}
 for name, row in cost.items():
     print(f"{name:17}" + "".join(f"  {part} {value:5.2f}" for part, value in row.items()), "GiB")
-matrices = 2 * 2 * 8 * 4096**2 * 2 / 2**30  # exactly 1
 half = predicted(unet.half(), [(2, 4, 64, 64), (2,), (2, 77, 768)], dtype=torch.float16) / 2**30
 unet.float()
 assert abs(half / cost["float16"]["denoiser"] - 1) < 0.05  # batch and type may indeed be factored out
-assert matrices > 0.9 * cost["float16, plain"]["denoiser"] > 3 * cost["float16"]["denoiser"]
+assert 1.1 > cost["float16, plain"]["denoiser"] > 1 > 3 * cost["float16"]["denoiser"]  # 1 GiB are the two matrices
 assert cost["float16"]["card"] < 4 < cost["float32, plain"]["card"]
 
 # %% [markdown]
@@ -670,8 +668,9 @@ else:
               '"*/*.fp16.safetensors" --exclude "safety_checker/*"')  # fmt: skip
 
 # %% [markdown]
-# The weights are under CreativeML OpenRAIL-M: you may use, change and sell them, not for a list of harmful ends, and
-# whoever gets them or a model made from them must be bound by the same list. That is a condition on *use*, unlike ours:
+# The weights are under CreativeML OpenRAIL-M: you may use, change and pass them on, also for money, but not for a list
+# of harmful ends, and whoever gets them, or a model made from them, must be bound by the same list. It is a condition
+# on *use*. Ours have none:
 #
 # | what | licence | in a word |
 # |---|---|---|
