@@ -82,7 +82,7 @@ plot.grid([ours, theirs, unipc], row_labels=["minidiff", "diffusers", "UniPC"],
 #    properties hold for any weights;
 # 3. compute how much memory a network will need before you own the machine.
 #
-# **Needs** lessons 6, 9 and 10. **Read** 25 minutes. **Run** a minute on two cores, under 3 GB; no download.
+# **Needs** lessons 6, 9 and 10. **Read** 25 minutes. **Run** a minute on two cores, under 2 GB; no download.
 # **Checkpoints** `critters-text`, `critters-clip`, `critters-autoencoder`.
 # ```
 #
@@ -655,7 +655,7 @@ def try_edit(folder, source, target, **settings):
 
 
 _, trip = try_edit(home / "tiny", "cat", "dog", strength=0.6, steps=5)
-assert trip < 1e-3
+assert trip < 0.05  # half precision rounds what the decoder sees
 if folder.is_dir():
     made, _ = try_edit(folder, "a drawing of a cat", "a drawing of a dog", strength=0.8)
     plot.grid(made, column_labels=["input", "copy", "edit"], alt="A cat, the autoencoder's copy of it, and its edit.")
