@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run all benchmarks, or some, and write benchmarks/results/NAME.json, .csv and README.md.
 
-`--quick` runs the same code on next to nothing, to see that it works, and writes into a new temporary folder.
+On a GPU, if there is one, into NAME-gpu. All of them take about twenty minutes on two cores. `--quick` runs the same code on
+next to nothing, to see that it works, and writes into a new temporary folder.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from benchmarks import report
 from minidiff.evaluation import results
@@ -49,13 +51,13 @@ def be_quick() -> None:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="minidiff-cache-")
 
 
-def run(name: str, quick: bool, folder: Path) -> None:
+def run(name: str, quick: bool, folder: Path, **settings: Any) -> None:
     """One benchmark into its files. In a quick run, those that have no quick form are left out."""
     module = importlib.import_module(f"benchmarks.{name}")
     if quick and not hasattr(module, "QUICK"):
         return print(f"{name}: left out, it has no quick form")
     start = time.perf_counter()
-    found = module.measure(**(module.QUICK if quick else {}))
+    found = module.measure(**(module.QUICK if quick else {}) | settings)
     seconds = round(time.perf_counter() - start, 1)
     command = f"python -m benchmarks {name}" + (" --quick" if quick else "")
     known = {"machine": machine() | gpu(), "versions": results.versions() | rivals()}

@@ -1,14 +1,14 @@
 """What the recipe of AFHQ costs on this machine: seconds of a training step, memory, pictures encoded, the hours of it all.
 
 `python -m benchmarks.afhq_costs` measures on the GPU if there is one, else on the CPU, and on an otherwise idle machine:
-benchmarks/results/afhq_costs-DEVICE.json, and from all such files the table in book/afhq.md. The networks are those of the
-recipe with random weights and random latents, which take as long as trained ones and real photographs; nothing is fetched.
+benchmarks/results/afhq_costs-DEVICE.json, and from all such files the table in book/afhq.md. `make bench` leaves it out: it
+takes many minutes without a GPU, and only machines with one have a use for it. The networks are those of the recipe with random
+weights and random latents, which take as long as trained ones and real photographs; nothing is fetched.
 """
 
 import argparse
 import dataclasses
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from benchmarks import clock, memory
 from minidiff.data.pictures import Pictures
 from minidiff.evaluation import results
 from minidiff.evaluation.results import Row, Table, row
@@ -79,44 +80,33 @@ def measure(
     fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     fields |= {"pictures": partial(range, 256), "batch": batch, "autoencoder": "random", "shape": shape}
     run, numbers = Run(RandomLatents(**fields), accelerator), iter(range(recipe.steps))
-    step = seconds(lambda: run.step(next(numbers), 1e-6), steps, device)
-    memory = peak(device)
+    step = seconds(lambda: run.step(next(numbers), 1e-6), steps)
+    held = peak(device)
 
     autoencoder, images = autoencoder.to(device), torch.rand(min(batch, 8), 3, size, size, device=device) * 2 - 1
     x, t = torch.randn(len(images), *shape, device=device), torch.full((len(images),), 500, device=device)
     with torch.no_grad():
-        encode = seconds(lambda: autoencoder.posterior(images), 3, device) / len(images)
-        decode = seconds(lambda: autoencoder.decode(x), 3, device) / len(images)
-        look = seconds(lambda: run.network(x, t), 3, device) / len(images)
+        encode = seconds(lambda: autoencoder.posterior(images), 3) / len(images)
+        decode = seconds(lambda: autoencoder.decode(x), 3) / len(images)
+        look = seconds(lambda: run.network(x, t), 3) / len(images)
     path, hours = f"batch {batch}/{precision}", recipe.steps * recipe.batch / batch * step / 3600
     return [
         row(f"{path}/step", step, "s", recipe.seed, batch),
-        row(f"{path}/memory", memory, "GiB", recipe.seed, batch),
+        row(f"{path}/memory", held, "GiB", recipe.seed, batch),
         row(f"{path}/train", hours + 2 * PHOTOGRAPHS * encode / 3600, "h", recipe.seed, batch),
         row(f"{path}/encode", 1 / encode, "pictures/s", recipe.seed, len(images)),
         row(f"{path}/translate", encode + decode + 2 * 50 * look, "s", recipe.seed, len(images)),
     ]
 
 
-def seconds(work: Callable[[], object], times: int, device: torch.device) -> float:
-    """Median seconds of `times` runs, after two that are not counted."""
-    found = []
-    for _ in range(2 + times):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - start)
-    return torch.tensor(found[2:], dtype=torch.float64).median().item()
+def seconds(work: Callable[[], object], times: int) -> float:
+    """Median seconds of `times` runs, after one that is not counted."""
+    return clock.median(clock.seconds({"work": work}, times, budget=float("inf"))["work"]).value
 
 
 def peak(device: torch.device) -> float:
     """The most memory held so far, GiB: the GPU's where there is one, else this process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    import resource  # Windows has none
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
+    return (torch.cuda.max_memory_allocated() if device.type == "cuda" else memory.peak()) / 2**30
 
 
 def device_name(cpu: bool) -> str:
@@ -170,9 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "afhq_costs-" + re.sub(r"\W+", "-", device.lower()).strip("-")
     command = "python -m benchmarks.afhq_costs"
     spent = round(time.perf_counter() - start, 1)
-    results.write(
-        results.Results(name, command, rows, settings={"device": device, **vars(chosen)}, seconds=spent), FOLDER
-    )
+    paths = dict.fromkeys(row.name.rpartition("/")[0] for row in rows)
+    costs = Table({path: path.replace("/no", ", float32").replace("/", ", ") for path in paths}, COLUMNS, device)
+    settings = {"device": device, **vars(chosen)}
+    results.write(results.Results(name, command, rows, {"costs": costs}, settings, seconds=spent), FOLDER)
     write_whole(PAGE, filled(PAGE.read_text(encoding="utf-8")))
     print(table())
 

@@ -1,37 +1,41 @@
 """The network alone: the calls that a sample makes, and nothing between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from minidiff.conditioning import Condition
 from minidiff.fast import PLAIN, copy_of, fastest
-from minidiff.fast.measure import threads
+from minidiff.fast.measure import Plan, threads
 from minidiff.fast.networks import QuickUNet
 from minidiff.generators import LatentDiffusion
 
 CONFIGS = {"plain": "minidiff", "fast": "minidiff, fast"}
 
 
-def call(model: LatentDiffusion, way: str, batch: int, levels: tuple[float, ...] = (500,)) -> Callable[[], None]:
+def call(model: LatentDiffusion, way: str, batch: int, levels: Sequence[float] = (500,)) -> Callable[[], None]:
     """To be called: the network asked about `batch` items at these levels, as it is or in its fastest form."""
-    x, plan = (
-        torch.randn(batch, *model.latent_shape, device=model.device),
-        fastest(model, batch) if way == "fast" else None,
-    )
-    if plan is None or plan.form == PLAIN:
-        times = [torch.full((batch,), t, device=model.device) for t in levels]
-        ask = lambda part, t: model.denoiser.net(part, t[: len(part)])  # noqa: E731
+    net, x = model.denoiser.net, torch.randn(batch, *model.latent_shape, device=model.device)
+    plan = fastest(model, batch) if way == "fast" else Plan(PLAIN, batch, None)
+    parts = x.split(plan.rows)
+    if plan.form == PLAIN:
+        times = {t: torch.full((batch,), t, device=model.device) for t in levels}
+
+        def ask(part: Tensor, t: float) -> Tensor:
+            return net(part, times[t][: len(part)])
     else:
-        quick, times = copy_of(model.denoiser.net, plan.form, QuickUNet), levels
-        told = {n: quick.tell(x[:n], Condition()) for n in {min(plan.rows, batch), batch % plan.rows or plan.rows}}
-        ask = lambda part, t: quick(part, t, told[len(part)])  # noqa: E731
+        quick = copy_of(net, plan.form, QuickUNet)
+        told = {len(part): quick.tell(part, Condition()) for part in parts}
+
+        def ask(part: Tensor, t: float) -> Tensor:
+            return quick(part, t, told[len(part)])
 
     @torch.no_grad()
     def calls() -> None:
-        with threads(plan.threads if plan else None):
-            for part in x.split(plan.rows if plan else batch):
-                for t in times:
+        with threads(plan.threads):
+            for part in parts:
+                for t in levels:
                     ask(part, t)
 
     return calls

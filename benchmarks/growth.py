@@ -15,10 +15,10 @@ WAYS = {"plain": "minidiff", "fast": "minidiff, fast"}
 
 def measure(
     name: str = "critters-cat",
-    batches: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
-    steps: Sequence[int] = (5, 10, 25, 50, 100),
+    batches: Sequence[int] = (1, 4, 16, 64, 256),
+    steps: Sequence[int] = (5, 10, 20, 50),
     sides: Sequence[int] = (64, 96, 128, 192, 256),
-    budget: float = 15.0,
+    budget: float = 10.0,
     load: Callable = zoo.load,
 ) -> Report:
     """Batches and sides are sampled in 5 steps at most, steps at batch 4, sides at batch 1."""

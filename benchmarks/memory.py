@@ -6,11 +6,14 @@ Copies that the fast path makes of the weights, in the order it reads them, coun
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from minidiff.evaluation.results import Table, row
 from minidiff.evaluation.studies.report import Report
+from minidiff.generators import LatentDiffusion
 
 QUICK = {"batches": (2,), "steps": 1, "ways": ("plain",)}
 WAYS = {
@@ -23,7 +26,7 @@ WAYS = {
 
 
 def measure(
-    name: str = "critters-cat", batches: Sequence[int] = (1, 64, 256), steps: int = 3, ways: Sequence[str] = tuple(WAYS)
+    name: str = "critters-cat", batches: Sequence[int] = (1, 64), steps: int = 3, ways: Sequence[str] = tuple(WAYS)
 ) -> Report:
     if "fast" in ways:
         in_a_process("plan", name, max(batches), steps)
@@ -49,8 +52,7 @@ def in_a_process(way: str, name: str, batch: int, steps: int) -> float:
 def one(way: str, name: str, batch: int, steps: int) -> float:
     import torch
 
-    from benchmarks import clock, peers
-    from benchmarks.training import ours, stepper
+    from benchmarks import clock
     from minidiff import zoo
     from minidiff.fast import fastest
 
@@ -58,23 +60,30 @@ def one(way: str, name: str, batch: int, steps: int) -> float:
     if way == "plan":  # measured here and kept, so that it is not measured there
         fastest(model, batch)
         return 0.0
-    if way.startswith("train"):
-        channels, side = model.latent_shape[:2]
-        theirs = dict(peers.rivals(peers.parameters(model.denoiser.net), channels, side))
-        rival = theirs["diffusers"] if way == "train diffusers" else ours(model)
-        run = lambda count: stepper(rival, model, count)()  # noqa: E731
-    elif way == "diffusers":
-        pipe = peers.sampler(model)
-        run = lambda count: pipe(batch_size=count, num_inference_steps=steps, output_type="np")  # noqa: E731
-    else:
-        run = lambda count: model.sample(count, batch=count, fast=way == "fast")  # noqa: E731
+    run = work(way, model, batch)
     if model.device.type == "cuda":
         before = torch.cuda.memory_allocated()
-        run(batch)
+        run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     before = status("VmRSS") or peak()
-    run(batch)
+    count_anew()
+    run()
     return max(0.0, (status("VmHWM") or peak()) - before) / 2**20
+
+
+def work(way: str, model: LatentDiffusion, batch: int) -> Callable[[], Any]:
+    """What one of the ways does; diffusers is imported only where it has a part."""
+    if way in ("plain", "fast"):
+        return lambda: model.sample(batch, batch=batch, fast=way == "fast")
+    from benchmarks import peers
+    from benchmarks.training import ours, stepper
+
+    if way == "diffusers":
+        pipe = peers.sampler(model)
+        return lambda: pipe(batch_size=batch, num_inference_steps=model.steps, output_type="np")
+    channels, side = model.latent_shape[:2]
+    theirs = dict(peers.rivals(peers.parameters(model.denoiser.net), channels, side))
+    return stepper(ours(model) if way == "train" else theirs["diffusers"], model, batch)
 
 
 def status(name: str) -> int:
@@ -83,9 +92,13 @@ def status(name: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return 0
-    if name == "VmRSS":
-        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is counted anew
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+
+
+def count_anew() -> None:
+    """From here on VmHWM is the peak of what follows, if the system allows it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> float:

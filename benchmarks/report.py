@@ -20,7 +20,7 @@ def write(folder: Path) -> Path:
 
 
 def section(found: Results) -> str:
-    text = importlib.import_module(f"benchmarks.{found.name.removesuffix('-gpu')}").__doc__
+    text = importlib.import_module(f"benchmarks.{found.name.partition('-')[0]}").__doc__  # NAME, or NAME-DEVICE
     machine, versions = found.machine, ", ".join(f"{name} {version}" for name, version in found.versions.items())
     where = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
     tables = [f"{markdown_table(found.rows, table)}\n" for table in found.tables.values()]

@@ -1,10 +1,12 @@
 """Pictures a second beside diffusers' pipeline, on the same weights and steps; and how much of the time is the network.
 
 "diffusers" is its pipeline around our networks; "diffusers' own network" the same pipeline around its UNet2DModel of as
-many parameters. What of a sample's time is not the network's calls is the loop's: noise, transitions, Python.
+many parameters. What of a sample's time is not the network's calls is the loop's: noise, transitions, Python. Both are left
+out at the largest batch, where they would take minutes to say the same.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from minidiff.fast import hurry
 from minidiff.generators import LatentDiffusion
 
 QUICK = {"batches": (1, 2), "steps": 2, "budget": 0.5}
+LARGE = 64  # no more at once for the network of diffusers and for the loop
 WAYS = CONFIGS | {"diffusers": "diffusers", "network": "diffusers' own network"}
 GAINS = {
     f"{way} to {rival}": f"{CONFIGS[way]} to {WAYS[rival]}" for way in CONFIGS for rival in ("diffusers", "network")
@@ -52,27 +55,30 @@ def at_batch(model: LatentDiffusion, pipes: dict[str, Any], batch: int, budget: 
             return lambda: pipes[way](batch_size=batch, num_inference_steps=model.steps, output_type="np")
         return lambda: model.sample(batch, batch=batch, fast=way == "fast")
 
-    times = clock.seconds({way: draw(way) for way in WAYS}, budget=budget)
+    ways = [way for way in WAYS if way != "network" or batch <= LARGE]
+    times = clock.seconds({way: draw(way) for way in ways}, budget=budget)
     rows = [row(f"rate/batch {batch}/{way}", clock.median(batch / t), "pictures/s", 0) for way, t in times.items()]
     for gain in GAINS:
         way, rival = gain.split(" to ")
-        rows.append(row(f"gain/batch {batch}/{gain}", clock.median(times[rival] / times[way]), "times", 0))
-    return rows + [
-        outside(model, way, batch, budget) for way in (CONFIGS if model.device.type == "cpu" else ("plain",))
-    ]
+        if rival in times:
+            rows.append(row(f"gain/batch {batch}/{gain}", clock.median(times[rival] / times[way]), "times", 0))
+    if batch <= LARGE:
+        rows += [outside(model, way, batch, budget) for way in (CONFIGS if model.device.type == "cpu" else ("plain",))]
+    return rows
 
 
 @torch.no_grad()
 def outside(model: LatentDiffusion, way: str, batch: int, budget: float) -> Row:
     """The share of the time of sampling latents that is not the network's."""
     levels = tuple(step.t for step in model.grid)
-    with hurry(None, [model], batch, "plain" if way == "plain" else True) as (_, (chosen,), rows):
+    plain = nullcontext((None, [model], batch))
+    with hurry(None, [model], batch) if way == "fast" else plain as (_, (chosen,), rows):
 
         def loop() -> None:
             for seeds in torch.arange(batch, device=model.device).split(rows):
                 chosen.decode_latents(chosen.random_code(len(seeds), seeds))
 
-        times = clock.seconds({"loop": loop, "calls": call(model, way, batch, levels)}, budget=budget / 2)
+        times = clock.seconds({"loop": loop, "calls": call(model, way, batch, levels)}, budget=budget / 4)
     return row(f"outside/batch {batch}/{way}", clock.median(1 - times["calls"] / times["loop"]), "share", 0)
 
 

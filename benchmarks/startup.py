@@ -23,7 +23,7 @@ HELP = "minidiff --help"
 QUICK = {"rounds": 1, "names": ("nothing", "minidiff")}
 
 
-def measure(rounds: int = 5, names: Sequence[str] = (*PYTHON, HELP)) -> Report:
+def measure(rounds: int = 3, names: Sequence[str] = (*PYTHON, HELP)) -> Report:
     """Rounds take turns; every process has read its files before in a round that does not count."""
     with tempfile.TemporaryDirectory() as folder:
         commands = {name: [sys.executable, "-c", PYTHON[name]] for name in names if name in PYTHON}

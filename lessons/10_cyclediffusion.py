@@ -646,7 +646,9 @@ verdicts = {name: verdict(images) for name, images in {"copy": todo.images, **an
 for name, (done, kept, both) in verdicts.items():
     print(f"{name:22} success {done:.2f}   rest kept {kept:.2f}   both {both:.2f}")
 assert verdicts["copy"][:2] == [0, 1] and verdicts["CycleDiffusion"][0] > 0.85
-assert verdicts["CycleDiffusion, local"][2] > max(verdicts[name][2] for name in ("CycleDiffusion", "SDEdit", "DDIB")) + 0.1
+assert (
+    verdicts["CycleDiffusion, local"][2] > max(verdicts[name][2] for name in ("CycleDiffusion", "SDEdit", "DDIB")) + 0.1
+)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = {"picture": todo.images, **answers, "truth": todo.truth}

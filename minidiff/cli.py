@@ -29,6 +29,7 @@ Steps = Annotated[int | None, typer.Option(help="Steps of the full grid (default
 Eta = Annotated[float | None, typer.Option(help="Noise of the sampler: 0 is the ODE, 1 is DDPM.")]
 Seed = Annotated[int, typer.Option(help="Picture i is made from seed + i.")]
 Device = Annotated[str, typer.Option(help='"cpu", "cuda", ...')]
+Fast = Annotated[bool, typer.Option("--fast", help="The same sooner; the first time, some seconds to measure how.")]
 
 
 class Method(StrEnum):
@@ -100,6 +101,7 @@ def sample(
     negative: Annotated[str, typer.Option(help="The caption that guidance leads away from.")] = "",
     scale: Annotated[float, typer.Option(help="Guidance: 1 is none, above 1 exaggerates the caption.")] = 1.0,
     device: Device = "cpu",
+    fast: Fast = False,
     out: Out = Path("sample.png"),
 ) -> None:
     """New pictures from a trained model, as one PNG."""
@@ -107,7 +109,7 @@ def sample(
 
     _check_png(out)
     model = _told(_generator(name, device, steps=steps, eta=eta, psi=psi), text, scale=scale, negative=negative)
-    images = model.sample(count, seeds=seed)
+    images = model.sample(count, seeds=seed, fast=fast)
     typer.echo(f"Wrote {save_png(images, out, ncol=min(count, 8), scale=2)}")
 
 
@@ -128,6 +130,7 @@ def translate(
     seed: Seed = 0,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures of the world.")] = 8,
     device: Device = "cpu",
+    fast: Fast = False,
     out: Out = Path("translation.png"),
 ) -> None:
     """Translate pictures with two models that never saw each other's: sources above, translations below, as one PNG.
@@ -141,8 +144,8 @@ def translate(
     _check_png(out)
     encoder, decoder = _diffusion(source, device), _diffusion(target, device)
     pictures = read_images(images, encoder.image_shape) if images else held_out(source)[:count]
-    settings = _given(strength=strength, eta=eta, steps=steps)
-    result = cycle.translate(encoder, decoder, pictures.to(device), method.value, seeds=seed, refine=refine, **settings)
+    settings = _given(strength=strength, eta=eta, steps=steps) | {"seeds": seed, "refine": refine, "fast": fast}
+    result = cycle.translate(encoder, decoder, pictures.to(device), method.value, **settings)
     rows = {source: pictures, method.value: result}
     if not images and (answers := truth(source, target, count)) is not None:
         rows["truth"] = answers
@@ -182,6 +185,7 @@ def edit(
     seed: Seed = 0,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures of the world.")] = 8,
     device: Device = "cpu",
+    fast: Fast = False,
     out: Out = Path("edit.png"),
 ) -> None:
     """Change a picture by changing its caption: sources above, edits below, as one PNG."""
@@ -200,7 +204,7 @@ def edit(
     before = source if source is not None else told(name, count)
     settings = _given(control=control and Control(control.value), local=local, eta=eta, steps=steps)
     settings |= {"strength": strength, "scale": scale, "source_scale": source_scale, "trajectory": trajectory.value}
-    result = change(model, pictures.to(device), before, target, method.value, seeds=seed, **settings)
+    result = change(model, pictures.to(device), before, target, method.value, seeds=seed, fast=fast, **settings)
     rows = {"source": pictures, "edit": result}
     picture = grid(list(rows.values()), alt=f"Pictures edited to: {target}.", row_labels=list(rows), display=False)
     typer.echo(f"Wrote {picture.save(out)}, from the top: {', '.join(rows)}")

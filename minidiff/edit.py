@@ -14,7 +14,7 @@ from torch import Tensor
 from minidiff import cycle
 from minidiff.attention_control import Control, LockStep, align
 from minidiff.disagreement import LEVELS, blend, disagreement
-from minidiff.generators import LatentDiffusion, check_images, chunks, progress
+from minidiff.generators import Fast, LatentDiffusion, check_images, chunks, progress
 from minidiff.samplers import decode_code
 from minidiff.seeds import Seeds, as_seeds
 
@@ -39,21 +39,22 @@ def edit(
     control: Control | None = None,
     local: float | None = None,
     batch: int = 64,
+    fast: Fast = False,
 ) -> Tensor:
     """images (B, C, H, W) in [-1, 1], described by `source` -> the same pictures as `target` describes them.
 
     One caption serves all pictures, or there is one for each. `scale` and `source_scale` guide the way out and the way
     in; equal captions and scales give the picture back. `control` (only with "cyclediffusion") keeps the source's
     attention. `local` in (0, 1) (likewise) changes only places about which the captions disagree, by more than this part of
-    the largest disagreement; all others but a soft border stay as they are. The other arguments are those of `cycle.translate`.
+    the largest disagreement; all others but a soft border stay as they are. Both look at two captions side by side, and are
+    not `fast`; the other arguments are those of `cycle.translate`.
     Raises ValueError for captions, settings or images that do not fit, before any work is done.
     """
     before, after = model.given(source, scale=source_scale), model.given(target, scale=scale)
     settings = {"strength": strength, "eta": eta, "steps": steps}
     if control is None and local is None:
-        return cycle.translate(
-            before, after, images, method, seeds=seeds, trajectory=trajectory, batch=batch, **settings
-        )
+        settings |= {"seeds": seeds, "trajectory": trajectory, "batch": batch, "fast": fast}
+        return cycle.translate(before, after, images, method, **settings)
     check_side_by_side(method, control, local)
     settings = {name: value for name, value in settings.items() if value is not None}
     before, after = before.replace(**settings), after.replace(**settings)

@@ -14,7 +14,7 @@ rows: diffusion itself is `minidiff.generators.LatentDiffusion`, and `minidiff.r
 import dataclasses
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
 import torch
@@ -23,7 +23,16 @@ from torch import Tensor, nn
 from minidiff.classifier_free import Guided
 from minidiff.conditioning import Condition
 from minidiff.denoiser import Denoiser, home_of
-from minidiff.generators import Identity, InLatents, LatentDiffusion, Shape, check_code, check_images, chunks
+from minidiff.generators import (
+    Fast,
+    Identity,
+    InLatents,
+    LatentDiffusion,
+    Shape,
+    check_images,
+    in_batches,
+    new_images,
+)
 from minidiff.projection import project
 from minidiff.samplers import DDPM, Grid, draw
 from minidiff.seeds import Seeds, as_seeds, normal
@@ -50,25 +59,20 @@ class Family(InLatents):
     def device(self) -> torch.device:
         return home_of(self.network, torch.empty(0)).device
 
-    def decode(self, code: Tensor) -> Tensor:
-        """code (B, *code_shape) -> images (B, C, H, W), not clamped, in the code's dtype; differentiable.
-
-        Raises ValueError for a code of another shape.
-        """
-        check_code(code, self.code_shape)
-        return super().decode(code)
-
     def random_code(self, count: int, seeds: Seeds = 0, dtype: torch.dtype = torch.float32) -> Tensor:
         """(count, *code_shape), standard normal; item i depends on seed i alone."""
         return normal(as_seeds(seeds, count, self.device), self.code_shape, "code", dtype)
 
     @torch.no_grad()
-    def sample(self, count: int = 1, seeds: Seeds = 0, batch: int = 64) -> Tensor:
-        """`count` new images (count, C, H, W); `batch` bounds the memory only. Raises ValueError for a count below 1."""
+    def sample(self, count: int = 1, seeds: Seeds = 0, batch: int = 64, fast: Fast = False) -> Tensor:
+        """`count` new images (count, C, H, W); `batch` bounds the memory only. Raises ValueError for a count below 1.
+
+        `fast` makes what it can quick: the autoencoder's decoder, and the denoiser of a `DiffAE`.
+        """
         if count < 1:
             raise ValueError(f"count: expected at least 1, got {count}")
         seeds = as_seeds(seeds, count, self.device)
-        return torch.cat([self.decode(self.random_code(len(seeds[i]), seeds[i])) for i in chunks(count, batch)])
+        return in_batches(partial(new_images), [self], [seeds], batch, fast)
 
     def replace(self, **settings: Any) -> Self:
         """The same networks with other settings."""

@@ -67,8 +67,33 @@ class InLatents:
         """(c, h, w) of one item's latents."""
         return tuple(self.autoencoder.latent_shape(self.image_shape))
 
-    def decode(self, code: Tensor) -> Tensor:
-        """code (B, *code_shape) -> images (B, C, H, W), not clamped. Differentiable when the code requires grad."""
+    @property
+    def conditions(self) -> int:
+        """How many items it was told something about; 1 stands for any number."""
+        return 1
+
+    def check_count(self, count: int) -> None:
+        """Raise ValueError unless there is one condition for all of `count` items, or one for each."""
+        if self.conditions not in (1, count):
+            raise ValueError(
+                f"condition: expected one for all, or one for each of {count} items, got {self.conditions}"
+            )
+
+    def rows(self, index: slice | Tensor) -> Self:
+        """The same model for some items of a batch: they keep what they were told."""
+        return self
+
+    def decode(self, code: Tensor, fast: Fast = False) -> Tensor:
+        """code (B, *code_shape) -> images (B, C, H, W), not clamped. Differentiable when the code requires grad.
+
+        `fast` gives the same images sooner (see `minidiff.fast`) and without a gradient: a code that requires one is
+        refused. Raises ValueError for a code of another shape.
+        """
+        check_code(code, self.code_shape)
+        if fast:
+            refuse_gradient(code)
+            self.check_count(len(code))
+            return in_batches(partial(InLatents.decode), [self], [code], fast=fast)
         with grad_of(code):
             return self.to_images(self.decode_latents(code))
 
@@ -135,24 +160,16 @@ class LatentDiffusion(InLatents):
     def device(self) -> torch.device:
         return home_of(self.denoiser, torch.empty(0)).device
 
-    def decode(self, code: Tensor, fast: Fast = False) -> Tensor:
-        """code (B, *code_shape) -> images (B, C, H, W), not clamped. Differentiable when the code requires grad.
-
-        `fast` as in `sample`: a code comes back as the picture it was made of when both ways are fast, or neither is.
-        """
-        if fast:
-            refuse_gradient(code)
-            return in_batches(partial(LatentDiffusion.decode), [self], [code], fast=fast)
-        return super().decode(code)
-
     def encode(self, images: Tensor, seeds: Seeds = 0, trajectory: str = "posterior", *, fast: Fast = False) -> Tensor:
         """images (B, C, H, W) in [-1, 1] -> code (B, *code_shape). eta = 0 runs the ODE backwards and needs no seeds.
 
-        Item i depends on seed i alone; `fast` as in `decode`. Raises ValueError for images of another shape, dtype or
-        range, and for ODE solvers of second order, whose steps cannot be undone.
+        Item i depends on seed i alone. `fast` as in `sample`; a code is the picture's own when both ways are fast, or
+        neither is. Raises ValueError for images of another shape, dtype or range, and for ODE solvers of second order, whose
+        steps cannot be undone.
         """
         if fast:
             check_images(images, self.image_shape, getattr(self.autoencoder, "bound", 1.0))
+            self.check_count(len(images))
             seeds = as_seeds(seeds, len(images), images.device)
             return in_batches(
                 partial(LatentDiffusion.encode, trajectory=trajectory), [self], [images, seeds], fast=fast
@@ -180,8 +197,9 @@ class LatentDiffusion(InLatents):
     def sample(self, count: int | None = None, seeds: Seeds = 0, batch: int = 64, fast: Fast = False) -> Tensor:
         """`count` new images (count, C, H, W), one for each condition by default; `batch` bounds the memory only.
 
-        `fast` gives the same images sooner (see `minidiff.fast`): in float32 on a CPU, where they differ by less than
-        0.001, and on a GPU in bfloat16, where they differ by some 0.02. Its first call measures which way is the fastest.
+        `fast` gives the same images sooner (see `minidiff.fast`): in float32 on a CPU, where no pixel differs by 0.001, and
+        in bfloat16 on a GPU, to 0.05 in the root mean square. Its first call measures for some seconds which way is the
+        fastest.
         Raises ValueError when there is neither one condition for all images nor one for each.
         """
         count = self.conditions if count is None else count
@@ -189,7 +207,7 @@ class LatentDiffusion(InLatents):
             raise ValueError(f"count: expected at least 1, got {count}")
         self.check_count(count)
         seeds = as_seeds(seeds, count, self.device)
-        return in_batches(partial(draw), [self], [seeds], batch, fast, "sample", self.calls)
+        return in_batches(partial(new_images), [self], [seeds], batch, fast, "sample", self.calls)
 
     @torch.no_grad()
     def given(
@@ -221,18 +239,9 @@ class LatentDiffusion(InLatents):
 
     @property
     def conditions(self) -> int:
-        """How many items it was told something about; 1 stands for any number."""
         return len(self.denoiser.given) if isinstance(self.denoiser, Guided) else 1
 
-    def check_count(self, count: int) -> None:
-        """Raise ValueError unless there is one condition for all of `count` items, or one for each."""
-        if self.conditions not in (1, count):
-            raise ValueError(
-                f"condition: expected one for all, or one for each of {count} items, got {self.conditions}"
-            )
-
     def rows(self, index: slice | Tensor) -> Self:
-        """The same model for some items of a batch: they keep what they were told."""
         return self.replace(denoiser=self.denoiser.rows(index)) if isinstance(self.denoiser, Guided) else self
 
     def replace(self, **settings: Any) -> Self:
@@ -251,14 +260,14 @@ class LatentDiffusion(InLatents):
         return self
 
 
-def draw(model: LatentDiffusion, seeds: Tensor) -> Tensor:
+def new_images(model: InLatents, seeds: Tensor) -> Tensor:
     """An image for each seed: (B,) -> (B, C, H, W)."""
     return model.decode(model.random_code(len(seeds), seeds))
 
 
 def in_batches(
     function: partial,
-    models: Sequence[LatentDiffusion],
+    models: Sequence[InLatents],
     parts: Sequence[Tensor],
     batch: int | None = None,
     fast: Fast = False,
@@ -269,7 +278,7 @@ def in_batches(
 
     `fast` calls it with quick networks, for fewer items at once where that is faster (see `minidiff.fast.hurry`).
     """
-    count = len(parts[0])
+    count, done = len(parts[0]), []
     batch = count if batch is None else min(batch, count)
     chunks(count, batch)  # refuses a batch below 1
     if fast:
@@ -277,10 +286,13 @@ def in_batches(
 
     with hurry(function, models, batch, fast) if fast else nullcontext((function, models, batch)) as way:
         run, models, batch = way
-        with progress(title, count * calls, *(model.denoiser for model in models)) if calls else nullcontext():
-            return torch.cat(
-                [run(*(model.rows(i) for model in models), *(part[i] for part in parts)) for i in chunks(count, batch)]
-            )
+        denoisers = [model.denoiser for model in models if calls]
+        with progress(title, count * calls, *denoisers) if calls else nullcontext() as bar:
+            for i in chunks(count, batch):
+                done.append(run(*(model.rows(i) for model in models), *(part[i] for part in parts)))
+                if bar is not None:  # whatever it heard: a recording asks its denoisers the first time only
+                    bar.update(min(i.stop, count) * calls - bar.n)
+    return torch.cat(done)
 
 
 def refuse_gradient(code: Tensor) -> None:
@@ -322,7 +334,7 @@ def chunks(count: int, size: int) -> Iterator[slice]:
 
 
 @contextmanager
-def progress(title: str, total: int, *denoisers: nn.Module, delay: float = 2.0) -> Iterator[None]:
+def progress(title: str, total: int, *denoisers: nn.Module, delay: float = 2.0) -> Iterator[Any]:
     """A bar that counts denoised items, on the terminal or in the notebook, if the work takes longer than `delay` s."""
     from tqdm.auto import tqdm
 
@@ -333,7 +345,7 @@ def progress(title: str, total: int, *denoisers: nn.Module, delay: float = 2.0) 
 
         hooks = [denoiser.register_forward_hook(count) for denoiser in set(denoisers)]
         try:
-            yield
+            yield bar
         finally:
             for hook in hooks:
                 hook.remove()

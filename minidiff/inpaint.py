@@ -6,18 +6,21 @@ Rombach et al., "High-resolution image synthesis with latent diffusion models" (
 import torch
 from torch import Tensor
 
-from minidiff.generators import LatentDiffusion
+from minidiff.generators import Fast, LatentDiffusion
 from minidiff.seeds import Seeds
 
 
 @torch.no_grad()
-def inpaint(model: LatentDiffusion, images: Tensor, mask: Tensor, seeds: Seeds = 0, **given) -> Tensor:
+def inpaint(
+    model: LatentDiffusion, images: Tensor, mask: Tensor, seeds: Seeds = 0, fast: Fast = False, **given
+) -> Tensor:
     """images (B, C, H, W) in [-1, 1] with the holes of mask (B, 1, H, W) painted; where mask is 1 they are untouched.
 
-    `given` says what to paint: text, label, scale (see `LatentDiffusion.given`). What the images hold inside the holes
-    has no say. Raises ValueError for a mask that is not binary or a model that was not trained for it.
+    `given` says what to paint: text, label, scale (see `LatentDiffusion.given`); `fast` as in `LatentDiffusion.sample`.
+    What the images hold inside the holes has no say.
+    Raises ValueError for a mask that is not binary or a model that was not trained for it.
     """
-    painted = model.given(known=(images, mask), **given).sample(len(images), seeds)
+    painted = model.given(known=(images, mask), **given).sample(len(images), seeds, fast=fast)
     return paste(images, painted, mask)
 
 

@@ -1,6 +1,9 @@
 """Every benchmark runs in its quick form, and its peers compute what it says they compute."""
 
 import dataclasses
+import importlib
+import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ import torch
 pytest.importorskip("diffusers")
 
 from benchmarks import __main__ as command
-from benchmarks import afhq_costs, clock, drawing, editing, peers
+from benchmarks import afhq_costs, clock, drawing, editing, peers, quality
 from minidiff import zoo
 from minidiff.evaluation import results
 from minidiff.fast import measure
@@ -17,6 +20,10 @@ from minidiff.nets.unet import UNetConfig
 from minidiff.training.afhq import AFHQ
 
 QUICK = [name for name in command.BENCHMARKS if name not in ("lessons", "tour", "drawing")]
+
+
+def on_the_cpu(load):
+    return lambda name, device: load(name).to("cpu")
 
 
 @pytest.fixture
@@ -29,19 +36,21 @@ def quick(monkeypatch, tmp_path):
 def test_a_benchmark_writes_what_it_measured(quick, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(drawing, "SIZES", (16,))
     monkeypatch.setattr(drawing, "CHUNKS", (2, 8))
+    monkeypatch.setattr(drawing, "SECONDS", 0.01)
     monkeypatch.setattr(command, "FOLDER", tmp_path)
     command.main(["drawing"])
     found = results.read("drawing", tmp_path)
     assert [row.name for row in found.rows] == [f"critters/size 16/chunk {chunk}/rate" for chunk in (2, 8)]
-    assert all(row.value > 10 for row in found.rows) and found.rows[1].value > found.rows[0].value
+    assert all(row.value > 0 for row in found.rows) and found.date and found.seconds > 0
     assert "pictures/s" in capsys.readouterr().out
     page = (tmp_path / "README.md").read_text()
     assert "## drawing" in page and "| 16, 8 |" in page and f"torch {torch.__version__}" in page
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_the_quick_form_of_every_benchmark(name, quick, tmp_path):
-    command.run(name, True, tmp_path)
+def test_the_quick_form_of_every_benchmark(name, quick, tmp_path, tiny_load):
+    loads = "load" in inspect.signature(importlib.import_module(f"benchmarks.{name}").measure).parameters
+    command.run(name, True, tmp_path, **{"load": on_the_cpu(tiny_load)} if loads else {})
     found = results.read(name, tmp_path)
     names = {row.name for row in found.rows}
     assert found.quick and found.rows and found.tables and found.versions["diffusers"]
@@ -56,6 +65,29 @@ def test_the_quick_form_of_every_benchmark(name, quick, tmp_path):
 def test_an_unknown_benchmark_is_refused():
     with pytest.raises(SystemExit, match="there is no painting; there are memory, lessons, tour"):
         command.main(["painting"])
+
+
+def test_the_page_has_what_other_machines_measured(tmp_path):
+    """Results of a GPU, and the costs of AFHQ by device, lie in the same folder."""
+    rows = [results.row("a/rate", 2.0, "times", 0)]
+    for name in ("sampling-gpu", "afhq_costs-some-gpu"):
+        table = results.Table({"a": "A"}, {"rate": "rate"})
+        results.write(results.Results(name, "bench", rows, {"rate": table}, date="2026-01-02"), tmp_path)
+    page = command.report.write(tmp_path).read_text()
+    assert page.count("| A | 2 |") == 2 and page.count("2026-01-02") == 2 and "## afhq_costs-some-gpu" in page
+
+
+def test_the_fewest_steps_are_found_by_halving():
+    asked = []
+
+    def good(count, enough):
+        asked.append(count)
+        return count >= enough
+
+    for enough in range(1, 12):
+        found = quality.fewest(range(2, 11), partial(good, enough=enough))
+        assert found == (max(enough, 2) if enough <= 10 else None)
+    assert len(asked) <= 11 * 4
 
 
 def test_a_quick_run_leaves_out_what_has_no_quick_form(capsys, tmp_path):

@@ -1,6 +1,7 @@
 """The fast path gives the pictures of the plain one: for every sampler, told or not, guided or not, in any batch."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -8,14 +9,23 @@ import torch.nn.functional as F
 from torch import nn
 
 import minidiff
+from minidiff.conditioning import Condition
 from minidiff.cycle import translate
-from minidiff.fast import FORMS, copies, hurry, measure, quick
+from minidiff.edit import edit
+from minidiff.families import FAMILIES
+from minidiff.fast import FORMS, can_be_recorded, copies, half, hurry, measure, quick
+from minidiff.fast.denoisers import QuickDenoiser, QuickGuided
 from minidiff.fast.layers import Block, Columns, pixels_first, pixels_last
 from minidiff.fast.measure import Plan, Timing
-from minidiff.fast.record import HalfNetwork, full, told_to
+from minidiff.fast.networks import QuickUNet
+from minidiff.fast.record import HalfNetwork, Recorder, full, settings, told_to
 from minidiff.fast.streaming import stream
-from minidiff.fast.winograd import Winograd
+from minidiff.fast.winograd import Winograd, transforms
+from minidiff.generators import Identity, new_images
+from minidiff.inpaint import inpaint
 from minidiff.nets.blocks import SelfAttention, watching
+from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.reversible import reversible
 from minidiff.solvers import SAMPLERS
 
 QUICK = FORMS[1:]
@@ -85,14 +95,13 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("form", QUICK)
 @pytest.mark.parametrize("given", GIVEN)
-@pytest.mark.parametrize("name", ["critters-text", "critters-maps"])
+@pytest.mark.parametrize(("name", "form"), [("critters-text", "winograd"), ("critters-maps", "columns")])
 def test_told_models_draw_the_same_pictures(lively_load, name, given, form):
     model = lively_load(name).given(**GIVEN[given])
     plain, fast = model.sample(3, seeds=5), model.sample(3, seeds=5, fast=form)
     assert (fast - plain).abs().max() < 1e-4
-    assert (lively_load(name).given(text="a wild").sample(3, seeds=5) - plain).abs().max() > 1e-3  # the words matter
+    assert (model.given(text="a wild").sample(3, seeds=5) - plain).abs().max() > 1e-3  # the words matter
 
 
 @pytest.mark.parametrize("form", QUICK)
@@ -111,9 +120,17 @@ def test_what_the_network_refuses_stays_refused(lively_load):
         lively_load("critters-cat").sample(2, fast="quick")
     with pytest.raises(ValueError, match="batch: expected at least 1, got 0"):
         lively_load("critters-cat").sample(2, batch=0, fast=True)
-    model = lively_load("critters-cat")
+    model = lively_load("critters-text").given(text=["a", "cat"])
+    for way in (
+        lambda: model.decode(model.random_code(3), fast="winograd"),
+        lambda: model.encode(images(), fast="winograd"),
+    ):
+        with pytest.raises(ValueError, match="one for each of 3 items, got 2"):
+            way()
+    with pytest.raises(ValueError, match=r"code: expected shape \(B, 5, 4, 4, 4\), got \(2, 4, 4, 4\)"):
+        model.decode(torch.zeros(2, 4, 4, 4), fast=True)
     with pytest.raises(ValueError, match="fast: quick networks have no gradient"):
-        model.decode(model.random_code(1).requires_grad_(), fast=True)
+        model.decode(model.random_code(2).requires_grad_(), fast=True)
 
 
 @pytest.mark.parametrize("form", QUICK)
@@ -125,8 +142,7 @@ def test_pictures_do_not_depend_on_the_batch(lively_load, form):
     torch.testing.assert_close(alone, at_once[3:4], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", QUICK)
-@pytest.mark.parametrize("name", ["critters-cat", "fashion-boot"])
+@pytest.mark.parametrize(("name", "form"), [("critters-cat", "winograd"), ("fashion-boot", "columns")])
 def test_trained_models_draw_the_same_pictures(name, form):
     """The tolerance that the documentation states, on the zoo's weights."""
     model = minidiff.load(name).replace(steps=12, sampler="dpm++2m")
@@ -140,10 +156,45 @@ def test_codes_and_translations_are_the_same(lively_load, form):
     assert (model.encode(images(), seeds=3, fast=form) - code).abs().max() < 1e-2  # noises are divided by their std
     back = model.decode(model.encode(images(), 3, fast=form), fast=form)
     assert (back - model.decode(code)).abs().max() < 1e-4
-    for settings in ({}, {"method": "sdedit", "refine": 0.5}, {"method": "ddib", "strength": 0.5}):
-        plain = translate(model, other, images(), **settings)
-        assert (translate(model, other, images(), batch=2, fast=form, **settings) - plain).abs().max() < 1e-4
+    for way in ({}, {"method": "sdedit", "refine": 0.5}, {"method": "ddib", "strength": 0.5}):
+        plain = translate(model, other, images(), **way)
+        assert (translate(model, other, images(), batch=2, fast=form, **way) - plain).abs().max() < 1e-4
     assert (translate(model, model, images()) - plain).abs().max() > 1e-3
+
+
+def test_edits_and_paintings_are_the_same(lively_load):
+    model, words = lively_load("critters-maps"), ("a cat", "a dog wearing a hat")
+    mask = torch.zeros(3, 1, 32, 32)
+    mask[..., :16] = 1
+    for way in (
+        lambda fast: edit(model, images(), *words, fast=fast),
+        lambda fast: inpaint(model, images(), mask, text="a cat", fast=fast),
+    ):
+        assert (way("winograd") - way(False)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_draws_the_same_pictures(tiny_load, kind):
+    model = tiny_load(f"critters-{kind}")
+    model = model.replace(steps=3) if kind == "diffae" else model
+    code = model.random_code(3, seeds=2)
+    plain, fast = model.decode(code), model.decode(code, fast=True)
+    assert (fast - plain).abs().max() < 1e-4
+    assert (model.sample(3, seeds=2, batch=2, fast="winograd") - plain).abs().max() < 1e-4
+    changed = quick(model, "winograd")
+    assert (changed.autoencoder is model.autoencoder) == (type(model.autoencoder) is Identity)
+    assert (changed.network is model.network) == (kind != "diffae")
+    with pytest.raises(ValueError, match="fast: quick networks have no gradient"):
+        model.decode(code.requires_grad_(), fast=True)
+
+
+@pytest.mark.parametrize("method", ["belm", "edict"])
+def test_what_can_be_undone_stays_so(lively_load, method):
+    model = reversible(lively_load("critters-cat"), method)
+    latents = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    fast = quick(model, "winograd")
+    assert (fast.decode_latents(fast.encode_latents(latents)) - latents).abs().max() < 1e-5
+    assert (model.sample(2, fast="winograd") - model.sample(2)).abs().max() < 1e-4
 
 
 def test_the_trajectory_keeps_its_dtype(lively_load):
@@ -151,6 +202,34 @@ def test_the_trajectory_keeps_its_dtype(lively_load):
     code = model.random_code(2, dtype=torch.float64)
     fast = model.decode(code, fast="winograd")
     assert fast.dtype == torch.float64 and (fast - model.decode(code)).abs().max() < 1e-4
+    model.denoiser.double()  # what is more exact on purpose stays so
+    assert quick(model, "winograd").denoiser is model.denoiser
+    assert (model.decode(code, fast=True) - model.decode(code)).abs().max() < 1e-4
+
+
+def test_the_default_dtype_has_no_say(lively_load, monkeypatch):
+    monkeypatch.setattr(measure, "SIZES", (1,))
+    monkeypatch.setattr("minidiff.fast.winograd.transforms", transforms.__wrapped__)  # not as they were made before
+    model = lively_load("critters-cat")
+    plain = model.sample(2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for form in (True, *QUICK):
+            assert (model.sample(2, fast=form) - plain).abs().max() < 1e-4
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_network_that_never_looks_at_its_tokens():
+    """Told about two rows an item it answers for both, though neither attention nor picture makes two of them."""
+    torch.manual_seed(0)
+    net = UNet(UNetConfig(in_channels=4, channels=(8, 16), attention=(False, False), time=16, context=8)).eval()
+    nn.init.normal_(net.last.weight)
+    x, told = torch.randn(3, 4, 4, 4), Condition(torch.randn(6, 2, 8))
+    network = QuickUNet(net, "columns")
+    with torch.no_grad():
+        plain = net(x.repeat(2, 1, 1, 1), torch.full((6,), 10), told.tokens)
+    torch.testing.assert_close(network(x, 10, network.tell(x, told)), plain, rtol=0, atol=1e-5)
 
 
 def test_new_weights_make_new_copies(lively_load):
@@ -161,6 +240,8 @@ def test_new_weights_make_new_copies(lively_load):
         model.denoiser.net.last.bias.add_(1.0)
     after = model.sample(1, fast="winograd")
     assert (after - before).abs().max() > 1e-2 and (after - model.sample(1)).abs().max() < 1e-4
+    model.autoencoder.scale.mul_(2.0)
+    assert (model.sample(1, fast="winograd") - model.sample(1)).abs().max() < 1e-4
 
 
 def test_copies_go_with_their_network(lively_load):
@@ -309,8 +390,6 @@ def test_a_stream_refuses_bad_input_at_once(parts, batch, message):
 
 def test_the_network_of_the_gpu_says_the_same_in_half_precision(lively_load):
     """What is recorded on a GPU, run here: the copy in bfloat16, guided, and batches filled up to the recording's size."""
-    from minidiff.fast.denoisers import QuickDenoiser, QuickGuided
-
     model = lively_load("critters-text").given(text=["a cat", "a dog"], scale=2.0)
     plain = model.denoiser.denoiser
     for dtype, tolerance in ((torch.bfloat16, 0.05), (torch.float32, 1e-5)):
@@ -319,6 +398,33 @@ def test_the_network_of_the_gpu_says_the_same_in_half_precision(lively_load):
         assert (half(x, 500).x0 - model.denoiser(x, 500).x0).square().mean().sqrt() < tolerance
     assert [len(part) for part in told_to(half)] == [2, 2, 1, 1]  # tokens and mask, given and null
     assert full(torch.tensor([1, 2]), 4).tolist() == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("given", [None, *GIVEN])
+def test_what_a_recording_runs_draws_the_same_pictures(lively_load, given):
+    """The way of the inputs through a recording's buffers, without the GPU that would replay it."""
+    model = lively_load("critters-text" if given else "critters-cat").replace(steps=2)
+    model = model.given(**GIVEN[given]) if given else model
+    fast, seeds = half(model), torch.arange(3)
+    runner = Recorder(new_images, [fast], 3)
+    drawn = runner.run([fast], 1, seeds, *told_to(fast.denoiser))
+    assert (drawn - model.sample(3)).abs().max() < (
+        0.2 if torch.cuda.is_available() else 1e-4
+    )  # of bfloat16 or float32
+    lengths = [len(part) for part in told_to(fast.denoiser)]
+    assert runner.each == [length > 1 for length in lengths] and (not given or max(lengths) <= 3)
+    assert not can_be_recorded(model)  # it is on the CPU
+
+
+def test_a_recording_is_that_of_its_settings(lively_load):
+    model = lively_load("critters-cat")
+    told = lively_load("critters-text").given(text="a cat", scale=2.0)
+    same, others = settings(half(model)), [model.replace(eta=0.5), model.replace(image_shape=(3, 64, 64)), told]
+    others += [told.given(text="a cat", scale=3.0), reversible(model, "belm"), reversible(model, "edict")]
+    found = [settings(half(other)) for other in [model, *others]]
+    assert found[0] == same and len(set(found)) == len(found)
+    model.autoencoder.decoder[0].weight = nn.Parameter(model.autoencoder.decoder[0].weight.clone())
+    assert settings(half(model)) != same
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -352,8 +458,6 @@ def test_codes_and_translations_recorded_on_a_gpu(lively_load):
 
 
 def test_hurry_leaves_the_models_as_they_were(lively_load):
-    from functools import partial
-
     model = lively_load("critters-cat")
     with hurry(partial(lambda m: m), [model], 8, "winograd") as (_, models, rows):
         assert models[0].denoiser.net is model.denoiser.net and rows == 8 and models[0].grid == model.grid

@@ -3,10 +3,11 @@
 On a CPU a network is replaced by a quick form of itself: `winograd` takes a quarter of the multiplications of a 3 x 3
 convolution, `layers` keep pictures in one order from the first layer to the last, `networks` do once what no step changes.
 Which form, how many items at once and how many threads is measured here and now (`measure`). On a GPU the whole loop
-becomes one CUDA graph in bfloat16 (`record`). Whatever has no quick form is asked as it is.
+becomes one CUDA graph in bfloat16 (`record`). Whatever has no quick form is asked as it is: networks of other libraries,
+other dtypes than float32, attention that somebody watches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,100 +19,126 @@ from torch import Tensor, nn
 from minidiff.classifier_free import Guided
 from minidiff.conditioning import Condition
 from minidiff.denoiser import Denoiser
+from minidiff.families import DiffAE
 from minidiff.fast import measure
 from minidiff.fast.denoisers import QuickDenoiser, QuickGuided
-from minidiff.fast.networks import LARGEST, QuickAutoencoder, QuickUNet, has_quick_form
+from minidiff.fast.networks import LARGEST, QuickAutoencoder, QuickDiffAE, QuickUNet, has_quick_form
 from minidiff.fast.record import HalfNetwork, Recorder, half_dtype
-from minidiff.nets.autoencoder import Autoencoder
+from minidiff.generators import Identity, InLatents, LatentDiffusion
 
 PLAIN = "plain"
 FORMS = (PLAIN, "columns", "winograd")
 Run = Callable[..., Tensor]
+zeros = partial(torch.zeros, dtype=torch.float32)  # as the networks are, whatever torch's default is
 
 copies: WeakKeyDictionary[nn.Module, tuple[tuple, dict[str, Any]]] = WeakKeyDictionary()
 
 
 @contextmanager
 def hurry(
-    function: partial, models: Sequence[Any], count: int, fast: bool | str = True
-) -> Iterator[tuple[Run, list[Any], int]]:
+    function: partial, models: Sequence[InLatents], count: int, fast: bool | str = True
+) -> Iterator[tuple[Run, list[InLatents], int]]:
     """What to call instead of function(*models, *parts), with which models, for how many of `count` items at once.
 
     `fast` may name the form that a CPU is to take instead of the fastest one. Raises ValueError for another name.
     """
     if fast not in (True, *FORMS):
         raise ValueError(f"fast: expected True, False or one of {', '.join(FORMS)}, got {fast!r}")
-    if models[0].device.type == "cuda":
-        recorded = all(type(plain_denoiser(model)) is Denoiser for model in models)
-        models = [half(model) for model in models] if recorded else models
-        yield Recorder(function, models, count) if recorded else function, models, count
+    if all(map(can_be_recorded, models)):
+        models = [half(model) for model in models]
+        yield Recorder(function, models, count), models, count
         return
     plan = fastest(models[-1], count) if fast is True else measure.Plan(fast, count, None)
     with measure.threads(plan.threads):
         yield function, [quick(model, plan.form) for model in models], plan.rows
 
 
-def quick(model: Any, form: str) -> Any:
-    """The same LatentDiffusion with the quick form of each network that has one."""
+def quick(model: InLatents, form: str) -> InLatents:
+    """The same model with the quick form of each network that has one."""
     if form == PLAIN:
         return model
-    denoiser, autoencoder, plain = model.denoiser, model.autoencoder, plain_denoiser(model)
-    if type(plain) is Denoiser and has_quick_unet(model):
-        fast_one = QuickDenoiser(plain, copy_of(plain.net, form, QuickUNet))
-        denoiser = QuickGuided(denoiser, fast_one) if isinstance(denoiser, Guided) else fast_one
-    if type(autoencoder) is Autoencoder and has_quick_form(autoencoder):
-        autoencoder = copy_of(autoencoder, form, QuickAutoencoder)
-    return model.replace(denoiser=denoiser, autoencoder=autoencoder)
+    parts, plain = {}, plain_denoiser(model)
+    if has_quick_unet(model):
+        denoiser = QuickDenoiser(plain, copy_of(plain.net, form, QuickUNet))
+        if isinstance(model, DiffAE):
+            parts["network"] = QuickDiffAE(model.network, denoiser)
+        else:
+            parts["denoiser"] = around(model, denoiser)
+    if has_quick_form(model.autoencoder):
+        parts["autoencoder"] = copy_of(model.autoencoder, form, QuickAutoencoder)
+    return model.replace(**parts)
 
 
-def half(model: Any) -> Any:
-    """The same LatentDiffusion with its network in bfloat16. The decoder, asked once, keeps its precision."""
+def half(model: LatentDiffusion) -> LatentDiffusion:
+    """The same model with its network in bfloat16. The decoder, asked once, keeps its precision."""
     plain = plain_denoiser(model)
-    fast_one = QuickDenoiser(plain, copy_of(plain.net, "half", lambda net, _: HalfNetwork(net, half_dtype())))
-    return model.replace(denoiser=QuickGuided(model.denoiser, fast_one) if plain is not model.denoiser else fast_one)
+    network = copy_of(plain.net, "half", lambda net, _: HalfNetwork(net, half_dtype()))
+    return model.replace(denoiser=around(model, QuickDenoiser(plain, network)))
 
 
-def fastest(model: Any, count: int) -> measure.Plan:
+def around(model: LatentDiffusion, denoiser: QuickDenoiser) -> QuickDenoiser | QuickGuided:
+    """The denoiser, guided as the model's own is."""
+    return QuickGuided(model.denoiser, denoiser) if isinstance(model.denoiser, Guided) else denoiser
+
+
+def can_be_recorded(model: InLatents) -> bool:
+    """Is it on a GPU, and nowhere on its way from seeds to pictures would the GPU wait for the CPU?"""
+    return (
+        isinstance(model, LatentDiffusion)
+        and type(plain := plain_denoiser(model)) is Denoiser
+        and has_quick_form(plain.net, "cuda")
+        and (type(model.autoencoder) is Identity or has_quick_form(model.autoencoder, "cuda"))
+        and isinstance(model.sampler, Hashable)  # by which its recording is found again
+    )
+
+
+def fastest(model: InLatents, count: int) -> measure.Plan:
     """How this machine is the fastest at `count` items of a model: measured the first time, remembered after that."""
     if not has_quick_unet(model):
         return measure.Plan("winograd" if count > 1 else "columns", count, None)  # of the autoencoder alone
-    net, rows = plain_denoiser(model).net, 2 if getattr(model.denoiser, "null", None) else 1
-    forms = {PLAIN: lambda size: ask_plain(net, model.latent_shape, size)}
-    for form in FORMS[1:]:
-        forms[form] = partial(ask_quick, net, form, model.latent_shape)
-    best = measure.plan(f"{net.config} on {model.latent_shape}", forms, rows * count)
+    net, shape = plain_denoiser(model).net, model.latent_shape
+    rows = 2 if getattr(getattr(model, "denoiser", None), "null", None) else 1  # that guidance makes of an item
+    forms = {PLAIN: partial(ask_plain, net, shape)}
+    forms |= {form: partial(ask_quick, net, form, shape) for form in FORMS[1:]}
+    best = measure.plan(f"{net.config} on {shape}", forms, rows * count)
     return best._replace(rows=max(1, best.rows // rows))
 
 
-def has_quick_unet(model: Any) -> bool:
-    net = getattr(plain_denoiser(model), "net", None)
-    return net is not None and max(model.latent_shape[1:]) <= LARGEST and has_quick_form(net)
+def has_quick_unet(model: InLatents) -> bool:
+    plain = plain_denoiser(model)
+    return type(plain) is Denoiser and max(model.latent_shape[1:]) <= LARGEST and has_quick_form(plain.net)
 
 
-def plain_denoiser(model: Any) -> Any:
-    return model.denoiser.denoiser if isinstance(model.denoiser, Guided) else model.denoiser
+def plain_denoiser(model: InLatents) -> Any:
+    """The denoiser without its guidance; None for a model that has none."""
+    if isinstance(model, DiffAE):
+        return model.network.denoiser
+    denoiser = getattr(model, "denoiser", None)
+    return denoiser.denoiser if isinstance(denoiser, Guided) else denoiser
 
 
 @torch.no_grad()
 def ask_plain(net: nn.Module, shape: Sequence[int], size: int) -> Tensor:
     """One call for so many items of that latent shape, as the sampling loop makes it."""
-    cond = blank(net, size).parts()
-    return net(torch.zeros(size, *shape), torch.zeros(size), **cond)
+    return net(zeros(size, *shape), zeros(size), **blank(net, size).parts())
 
 
 @torch.no_grad()
 def ask_quick(net: nn.Module, form: str, shape: Sequence[int], size: int) -> Tensor:
-    network, x = copy_of(net, form, QuickUNet), torch.zeros(size, *shape)
+    network, x = copy_of(net, form, QuickUNet), zeros(size, *shape)
     return network(x, 0.0, network.tell(x, blank(net, size)))
 
 
 def blank(net: nn.Module, size: int) -> Condition:
     """A condition that says nothing, of a usual length."""
-    return Condition(torch.zeros(size, 16, net.config.context)) if net.config.context else Condition()
+    return Condition(zeros(size, 16, net.config.context)) if net.config.context else Condition()
 
 
 def copy_of(network: nn.Module, form: str, make: Callable[[nn.Module, str], Any]) -> Any:
-    """The quick form of a network: made once, and again when its weights have changed."""
+    """The quick form of a network: made once, and again when its weights have changed.
+
+    Torch counts the changes of a tensor; those made through `weight.data`, past its eyes, it does not.
+    """
     weights = [*network.parameters(), *network.buffers()]
     state = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
     if network not in copies or copies[network][0] != state:

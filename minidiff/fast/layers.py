@@ -79,7 +79,7 @@ class Norm:
         self.groups, self.eps = norm.num_groups, norm.eps
         self.own = norm.weight.detach(), norm.bias.detach()
         size = norm.num_channels // norm.num_groups
-        self.average = torch.full((size, 1), 1 / size)
+        self.average = norm.weight.new_full((size, 1), 1 / size)
 
     def __call__(self, x: Tensor, shifted: Shifted | None = None) -> Tensor:
         H, W, N, C = x.shape

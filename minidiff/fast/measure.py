@@ -54,7 +54,8 @@ def plan(name: str, forms: dict[str, Ask], count: int) -> Plan:
     known[key_of(name)] = timings
     tried = [timing for timing in timings if timing.size <= count and timing.form in forms]
     best = min(tried, key=lambda timing: timing.seconds)
-    return Plan(best.form, count if count < 4 * best.size else best.size, best.threads)
+    few = count < 4 * best.size  # all at once: of two or three batches the last, half empty, costs more than it saves
+    return Plan(best.form, count if few else best.size, best.threads)
 
 
 def measured(forms: dict[str, Ask]) -> list[Timing]:
@@ -111,7 +112,7 @@ def kept(name: str) -> list[Timing]:
     """The timings in the file; none when there is no file, or it is no longer what was written."""
     try:
         return [Timing(*row) for row in json.loads(file().read_text(encoding="utf-8"))[key_of(name)]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return []
 
 
@@ -119,12 +120,12 @@ def keep(name: str, timings: list[Timing]) -> None:
     """Add to the file, if it can be written."""
     try:
         everything = dict(json.loads(file().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, RuntimeError, ValueError, TypeError):
         everything = {}
     try:
         write_whole(file(), json.dumps({**everything, key_of(name): timings}, indent=1))
-    except OSError:
-        pass  # a read-only home: it is measured again next time
+    except (OSError, RuntimeError):
+        pass  # a read-only home, or none: it is measured again next time
 
 
 def forget() -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidiff.conditioning import Condition
+from minidiff.fast.denoisers import QuickDenoiser
 from minidiff.fast.layers import (
     Attention,
     Block,
@@ -28,6 +29,7 @@ from minidiff.fast.layers import (
 )
 from minidiff.nets.autoencoder import Autoencoder
 from minidiff.nets.blocks import ResBlock, time_embedding
+from minidiff.nets.diffae import DiffAENetwork
 from minidiff.nets.unet import Stage, UNet
 
 LARGEST = 16  # pixels a side: beyond, the transforms of `winograd`, dense matrices, cost more than they save
@@ -58,35 +60,34 @@ class QuickUNet:
         self.down, self.up = ([QuickStage(s, convolution) for s in stages] for stages in (net.down, net.up))
         self.middle = Block(net.middle, convolution)
         self.shrink, self.grow = [Columns(conv) for conv in net.shrink], [Matrix(grow[0]) for grow in net.grow]
-        self.blocks = [*(stage.block for stage in net.down), net.middle, *(stage.block for stage in net.up)]
+        self.blocks = [*(stage.block for stage in net.down), net.middle, *(stage.block for stage in reversed(net.up))]
         self.levels: dict[float, list[Shifted]] = {}
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, t: float, told: Told) -> Tensor:
-        *down, middle = self.at(t)[: len(self.down) + 1]
-        up = self.at(t)[len(self.down) + 1 :]
-        layers = iter(told.keys_values)
+        shifts, layers = iter(self.at(t)), iter(told.keys_values)
         h = pixels_first(x.float())
         if told.features is not None:
             h = torch.cat([repeated(h, told.features.shape[2]), told.features], dim=3)
         h = self.first(h)
         crossings = []
         for level, stage in enumerate(self.down):
-            h = stage(h if level == 0 else self.shrink[level - 1](h), down[level], layers, told)
+            h = stage(h if level == 0 else self.shrink[level - 1](h), next(shifts), layers, told)
             crossings.append(h)
-        h = self.middle(h, middle)
-        for level, shifted in zip(reversed(range(len(self.up))), reversed(up), strict=True):
+        h = self.middle(h, next(shifts))
+        for level in reversed(range(len(self.up))):
             h = torch.cat([h, repeated(crossings[level], h.shape[2])], dim=3)
-            h = self.up[level](h, shifted, layers, told)
+            h = self.up[level](h, next(shifts), layers, told)
             h = shuffle(self.grow[level - 1](h), 2) if level else h
-        return pixels_last(self.last(F.silu(self.norm(h), inplace=True))).to(x.dtype)
+        return pixels_last(repeated(self.last(F.silu(self.norm(h), inplace=True)), told.rows)).to(x.dtype)
 
     def at(self, t: float) -> list[Shifted]:
-        """What noise level t makes of each block's second norm: its scale and shift, and time's, as one of each."""
+        """What noise level t makes of each block's second norm, in the order they are asked: its scale and shift, and time's,
+        as one of each."""
         if t not in self.levels:
             if len(self.levels) == LEVELS:
                 self.levels.clear()
-            time = self.time(time_embedding(torch.tensor([t]), self.config.channels[0]))
+            time = self.time(time_embedding(torch.tensor([t]), self.config.channels[0]).float())
             moves = [block.time(time)[0].chunk(2) for block in self.blocks]
             norms = [(block.norm2.weight.detach(), block.norm2.bias.detach()) for block in self.blocks]
             self.levels[t] = [
@@ -154,6 +155,15 @@ class QuickAutoencoder(nn.Module):
         return self.decoder(raw if self.quantiser is None else self.quantiser(raw))
 
 
+class QuickDiffAE(nn.Module):
+    """`DiffAENetwork` with a quick denoiser of pictures."""
+
+    def __init__(self, plain: DiffAENetwork, denoiser: QuickDenoiser) -> None:
+        super().__init__()
+        self.config, self.encoder, self.words, self.prior = plain.config, plain.encoder, plain.words, plain.prior
+        self.denoiser = denoiser
+
+
 class QuickSequence:
     """A chain of convolutions, residual blocks and shuffles: where pictures are small by `layers`, elsewhere as it was."""
 
@@ -161,13 +171,13 @@ class QuickSequence:
         self.layers = [(layer, quick_layer(layer, form)) for layer in chain]
 
     def __call__(self, x: Tensor) -> Tensor:
-        first = False  # are pixels?
+        turned = False  # pixels first?
         for plain, quick in self.layers:
-            wanted = max(x.shape[:2] if first else x.shape[2:]) <= LARGEST
-            if wanted != first:
-                x, first = pixels_first(x) if wanted else pixels_last(x), wanted
-            x = quick(x) if first else plain(x)
-        return pixels_last(x) if first else x
+            small = max(x.shape[:2] if turned else x.shape[2:]) <= LARGEST
+            if small != turned:
+                x, turned = pixels_first(x) if small else pixels_last(x), small
+            x = quick(x) if turned else plain(x)
+        return pixels_last(x) if turned else x
 
 
 def quick_layer(layer: nn.Module, form: str) -> Callable[[Tensor], Tensor]:
@@ -181,10 +191,10 @@ def quick_layer(layer: nn.Module, form: str) -> Callable[[Tensor], Tensor]:
     return Matrix(layer) if layer.kernel_size == (1, 1) else convolution(layer)
 
 
-def has_quick_form(network: nn.Module) -> bool:
-    """A U-Net or an autoencoder of ours, in float32 on the CPU, whose attention nobody watches."""
+def has_quick_form(network: nn.Module, device: str = "cpu") -> bool:
+    """A U-Net or an autoencoder of ours, in float32 on that kind of device, whose attention nobody watches."""
     return (
         type(network) in (UNet, Autoencoder)
-        and all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in network.parameters())
+        and all(weight.dtype == torch.float32 and weight.device.type == device for weight in network.parameters())
         and not any(getattr(layer, "watch", None) for layer in network.modules())
     )

@@ -8,6 +8,7 @@ GPU launches them itself, on buffers that stay where they are. Noise is made in 
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from minidiff.conditioning import Condition
 from minidiff.fast.denoisers import QuickDenoiser, QuickGuided
+from minidiff.generators import LatentDiffusion
 
 RECORDINGS = 8  # kept of one denoiser, each with buffers of its own
 WARM_UP = 2  # runs before the recording, in which libraries choose their kernels
+ELSEWHERE = ("autoencoder", "denoiser", "text", "spacing")  # fields of a model that `settings` looks into itself
 
 
 class HalfTold(NamedTuple):
@@ -79,50 +82,48 @@ class Recorder:
     `rows` are filled up by repeating the last.
     """
 
-    def __init__(self, function: partial, models: Sequence[Any], rows: int) -> None:
-        self.function, self.rows = function, rows
-        self.each = [model.conditions > 1 for model in models]  # is there a condition for each item?
+    def __init__(self, function: partial, models: Sequence[LatentDiffusion], rows: int) -> None:
+        self.function, self.rows, self.models = function, rows, len(models)
+        self.each = [len(part) > 1 for model in models for part in told_to(model.denoiser)]  # or one row for all items
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Tensor:
-        models, parts = args[: len(self.each)], args[len(self.each) :]
-        count, device = len(parts[0]), models[0].device
-        told = [
-            full(part, self.rows) if each else part
-            for model, each in zip(models, self.each, strict=True)
-            for part in told_to(model.denoiser)
-        ]
+        models, parts = args[: self.models], args[self.models :]
+        told = [part for model in models for part in told_to(model.denoiser)]
+        told = [full(part, self.rows) if each else part for part, each in zip(told, self.each, strict=True)]
+        device, kept = models[0].device, network_of(models[0]).recordings
         inputs = [part.to(device) for part in (*(full(part, self.rows) for part in parts), *told)]
+        key = (self.function.func, repr(self.function.keywords), *map(settings, models))
+        key += tuple((tuple(part.shape), part.dtype) for part in inputs)
+        with torch.cuda.device(device):
+            if key not in kept:
+                while len(kept) >= RECORDINGS:
+                    kept.popitem(last=False)
+                weights = [(network_of(model), model.autoencoder) for model in models]
+                kept[key] = Recording(partial(self.run, models, len(parts)), inputs, weights)
+            kept.move_to_end(key)
+            return kept[key](inputs)[: len(parts[0])]
 
-        kept: OrderedDict = network_of(models[0]).recordings
-        settings = [(m.sampler, m.grid, m.recompute, id(network_of(m)), id(m.autoencoder)) for m in models]
-        shapes = [(tuple(part.shape), part.dtype) for part in inputs]
-        ways = [(d.guides, d.interval, d.scale.ndim or d.scale.item()) for d in told_ones(models)]
-        key = (self.function.func, repr(self.function.keywords), tuple(settings), tuple(shapes), tuple(ways))
-        if key not in kept:
-            while len(kept) >= RECORDINGS:
-                kept.popitem(last=False)
-            weights = [(network_of(model), model.autoencoder) for model in models]
-            kept[key] = Recording(partial(self.run, models, len(parts)), inputs, weights)
-        kept.move_to_end(key)
-        return kept[key](inputs)[:count]
-
-    def run(self, models: Sequence[Any], count: int, *inputs: Tensor) -> Tensor:
+    def run(self, models: Sequence[LatentDiffusion], count: int, *inputs: Tensor) -> Tensor:
         """The function of the models, told what the recording's own buffers hold."""
         parts, told = inputs[:count], iter(inputs[count:])
         return self.function(*(model.replace(denoiser=telling(model.denoiser, told)) for model in models), *parts)
 
 
-def network_of(model: Any) -> HalfNetwork:
-    return (model.denoiser.denoiser if is_told(model) else model.denoiser).quick
+def settings(model: LatentDiffusion) -> tuple:
+    """Everything that the recording of a model depends on, but for the inputs and their shapes."""
+    values = [getattr(model, field.name) for field in fields(model) if field.name not in ELSEWHERE]
+    denoiser, way = model.denoiser, ()
+    if isinstance(denoiser, QuickGuided):
+        way = denoiser.guides, denoiser.interval, denoiser.scale.item() if denoiser.scale.ndim == 0 else None
+        denoiser = denoiser.denoiser
+    places = [weight.data_ptr() for weight in (*model.autoencoder.parameters(), *model.autoencoder.buffers())]
+    return type(model), *values, model.grid, id(denoiser.quick), denoiser.predicts, *places, *way
 
 
-def is_told(model: Any) -> bool:
-    return isinstance(model.denoiser, QuickGuided)
-
-
-def told_ones(models: Sequence[Any]) -> list[QuickGuided]:
-    return [model.denoiser for model in models if is_told(model)]
+def network_of(model: LatentDiffusion) -> HalfNetwork:
+    denoiser = model.denoiser
+    return (denoiser.denoiser if isinstance(denoiser, QuickGuided) else denoiser).quick
 
 
 def told_to(denoiser: QuickDenoiser | QuickGuided) -> list[Tensor]:

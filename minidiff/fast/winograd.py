@@ -73,7 +73,8 @@ def transforms(side: int) -> tuple[Tensor, Tensor]:
     """
     to_points, back = torch.linalg.inv(evaluation(SIX)).T * spread()[:, None], evaluation(TILE).T
     tiles = -(-side // TILE)
-    there, again = torch.zeros(SIX, tiles, side + 2 + TILE), torch.zeros(tiles, TILE, SIX, tiles)
+    there = torch.zeros(SIX, tiles, side + 2 + TILE, dtype=torch.float32)
+    again = torch.zeros(tiles, TILE, SIX, tiles, dtype=torch.float32)
     for tile in range(tiles):
         there[:, tile, TILE * tile : TILE * tile + SIX] = to_points
         again[tile, :, :, tile] = back

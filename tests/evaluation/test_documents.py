@@ -39,6 +39,18 @@ def test_one_figure_in_a_sentence(folder):
     assert "-->50.0 %<!-- end --> of them" in filled(text, folder)
 
 
+def test_a_benchmark_is_a_dash_until_it_is_measured(folder):
+    text = "It is <!-- benchmarks: study a/sdedit/dogs -->old<!-- end -->, and <!-- results: study a/copy/dogs --><!-- end -->."
+    assert "-->50.0 %<!-- end -->, and" in filled(text, folder, benchmarks=folder)
+    assert "-->-<!-- end -->, and <!-- results: study a/copy/dogs -->0.0 %" in filled(
+        text, folder, benchmarks=folder / "none"
+    )
+    with pytest.raises(KeyError, match="no row 'a/nothing'"):
+        filled("<!-- benchmarks: study a/nothing --><!-- end -->", folder, benchmarks=folder)
+    page = "<!-- benchmarks: other -->\na table of its own\n<!-- end -->"
+    assert filled(page, folder) == page
+
+
 def test_filling_in_twice_changes_nothing(folder):
     text = "# <!-- results: study main --><!-- end -->\nand <!-- results: study a/copy/dogs --><!-- end -->."
     assert filled(filled(text, folder), folder) == filled(text, folder)
@@ -57,6 +69,8 @@ def test_update_writes_only_what_changed(folder):
 def test_mistakes_are_named(folder):
     with pytest.raises(ValueError, match="note.md: a <!-- results"):
         filled("<!-- results: study main --> and no end", folder, "note.md")
+    with pytest.raises(ValueError, match="note.md: a <!-- results"):
+        filled("<!-- benchmarks: study main --> and <!-- results: study main --><!-- end -->", folder, "note.md")
     with pytest.raises(KeyError, match="no row 'a/nothing'"):
         filled("<!-- results: study a/nothing --><!-- end -->", folder)
     with pytest.raises(FileNotFoundError, match="minidiff reproduce none"):
@@ -64,5 +78,5 @@ def test_mistakes_are_named(folder):
 
 
 def test_the_repository_is_in_step_with_its_results():
-    stale = update(documents(ROOT), ROOT / "results", write=False)
+    stale = update(documents(ROOT), ROOT / "results", False, ROOT / "benchmarks" / "results")
     assert not stale, f"{[p.name for p in stale]}: run `python -m minidiff.evaluation` to fill in the new figures"
