@@ -248,12 +248,14 @@ assert lines["our schedule"][0] > 0.99 and lines["Stable Diffusion's"][3] < 0.5
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 both = {f"{name}, {kind}": part[name] for name in lines for kind, part in {"formula": lines, "measured": dots}.items()}
-plot.curves(both, x=sides, xlabel="side of the latents", ylabel="spread of brightness", logx=True,
+powers = [math.log2(side) for side in sides]
+plot.curves(both, x=powers, xlabel="side of the latents, as a power of 2", ylabel="spread of brightness",
             alt="Share of the spread of brightness that samples keep, by side of the latents: near 1 for our schedule up to 32, "
             "for Stable Diffusion's it falls below a half at 64.")  # fmt: skip
 
 # %% [markdown]
-# *Formula and measurement coincide. Find 8 on the upper pair, which is us, and 64 on the lower one, which is them.*
+# *Formula and measurement coincide. Find 3 on the upper pair of lines, which is us, and 6 on the lower one, which is
+# them.*
 #
 # At our size nothing is lost. At theirs less than half of the spread is left: Stable Diffusion is known to draw no very
 # dark and no very bright pictures, and this is why (Lin et al., 2024). The schedule alone is not to blame: more latents
