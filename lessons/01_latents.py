@@ -81,6 +81,7 @@ plot.grid([row[:6] for row in rows.values()], row_labels=list(rows), alt=alt)
 # | latent | $y$ | `latents` | what an encoder writes down instead of the picture, and a decoder paints from |
 # | code | $z$ | `code` | *standard normal* numbers that a generator turns into one picture |
 # | class | $c$ | which model | what is told from outside: cat, dog, wild |
+# | noise | $\epsilon$ | `noise` | what has no short description (section 8) |
 # | | $\lambda_i$ | `values` | variance of the pictures along the $i$-th axis of a PCA, largest first |
 #
 # ## 1. Do it wrong first
@@ -192,20 +193,20 @@ assert math.isclose(sizes["in pixels"], math.cos(1.25), rel_tol=1e-9) and math.i
 assert ((draw(z) @ plane.T).norm(dim=1) / 32**0.5 - 1).abs().max() < 1e-9
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-fig, axes_ = plot.figure(8, 3.1, ncols=2, width_ratios=[1, 1.5])
+fig, panels = plot.figure(8, 3.1, ncols=2, width_ratios=[1, 1.5])
 ring = torch.linspace(0, math.tau, 200, dtype=torch.float64)
-axes_[0].scatter(*(4 * z[:700]).T, s=3, color=plot.COLOURS[6])
-axes_[0].plot(*(wave(ring) @ plane.T).T, color=plot.COLOURS[4], linewidth=1)
-axes_[0].plot(*(wave(ends) @ plane.T).T, "s-", color=plot.COLOURS[1])
-axes_[0].plot(
+panels[0].scatter(*(4 * z[:700]).T, s=3, color=plot.COLOURS[6])
+panels[0].plot(*(wave(ring) @ plane.T).T, color=plot.COLOURS[4], linewidth=1)
+panels[0].plot(*(wave(ends) @ plane.T).T, "s-", color=plot.COLOURS[1])
+panels[0].plot(
     *(wave(torch.linspace(*ends.tolist(), 50, dtype=torch.float64)) @ plane.T).T, color=plot.COLOURS[2], linewidth=3
 )
-axes_[0].set(aspect="equal", xlabel="first number", ylabel="second number", xlim=(-13, 13), ylim=(-13, 13))
+panels[0].set(aspect="equal", xlabel="first number", ylabel="second number", xlim=(-13, 13), ylim=(-13, 13))
 pictures = {"an end": wave(ends[:1]), "the other": wave(ends[1:]), **walks, "Gaussian": 4 * z[4:5] @ plane}
 for index, (name, picture) in enumerate(pictures.items()):
-    axes_[1].plot(picture[0], label=name, **plot.style(index) | {"marker": None})
-axes_[1].set(xlabel="pixel", ylabel="brightness")
-axes_[1].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    panels[1].plot(picture[0], label=name, **plot.style(index) | {"marker": None})
+panels[1].set(xlabel="pixel", ylabel="brightness")
+panels[1].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 plot.show(fig, alt="A circle in a cloud of dots, with a chord and an arc; waves of height 1, one flatter, one higher.")
 
 # %% [markdown]
@@ -337,8 +338,8 @@ assert old[-1] > new[-1] + 2 and new == sorted(new)
 # *What comes first, what comes last?*
 #
 # First the colour of the background, then a blob in the right place, much later a face. Gaze and mood come last, as they
-# change few pixels. **Variance is not importance.** And mind the second figure of each pair: (2) is about the pictures
-# that $A$ was made of. On others PCA loses more, and the more axes there are the more. (The sign of an axis is nobody's
+# change few pixels. **Variance is not importance.** And compare the two rows of figures: (2) is about the pictures that
+# $A$ was made of. On others PCA loses more, the more so the more axes you keep. (The sign of an axis is nobody's
 # business: flip it, and the latent changes sign, the picture does not. *PSNR* is $10 \log_{10} (2^2 / \text{mean
 # squared error})$: 6 dB less is twice the error.)
 #
@@ -611,15 +612,15 @@ made = {
 }
 alt = "Seven rows of four cats: one blurred but right, the others caricatured, ghostly, dark, scrambled, with soft ears or pale."
 plot.grid(list(made.values()), row_labels=list(made), scale=1.4, alt=alt)
-near_ = {letter: round(psnr(row, four).mean().item(), 1) for letter, row in made.items()}
-print("dB:", near_)
-assert max(near_, key=near_.get) == "D"
+reached = {letter: round(psnr(row, four).mean().item(), 1) for letter, row in made.items()}
+print("dB:", reached)
+assert max(reached, key=reached.get) == "D"
 
 # %% [markdown]
 # ```{dropdown} Answers
 # - **A**, multiplied by 2. Twice as far from the mean cat: a caricature.
 # - **B**, 30 pictures. Every picture becomes a mixture of the 30.
-# - **C**, no mean. Differences from the mean are grey where there is none.
+# - **C**, no mean. The mean cat is a faint blob, so its absence is faint, too: faces too dark, less of a glow. Measure.
 # - **D** is right.
 # - **E**, reverse order. Large numbers on small axes: no shape complains.
 # - **F**, dogs. Colours and places are fine, as they are shared; the ears are nobody's.
