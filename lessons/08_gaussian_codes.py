@@ -590,14 +590,14 @@ assert picture.value != whole != before and picture.value[1:4] == b"PNG"
 choices = ["whole", "early", "middle", "late"]
 walks = {which: torch.cat([mix(codes[:1], codes[3:4], w, which) for w in weights]) for which in choices}
 rows = [cat.decode(walk).clamp(-1, 1) for walk in walks.values()]
-alt = "From one cat to another with the whole code; with early blocks only, mostly the colours change; with late ones, nothing."
+alt = "From one cat to another with the whole code; with early blocks only, mostly the colours change; with late ones, little."
 plot.grid(rows, row_labels=choices, column_labels=[f"{w}" for w in weights], alt=alt)
 ways = dict(zip(choices, [(row[-1] - row[0]).square().mean().sqrt().item() for row in rows]))
 print("how far each walk leads:", {name: round(value, 2) for name, value in ways.items()})
-assert ways["late"] < 0.5 * min(ways["whole"], ways["early"])
+assert ways["late"] < 0.6 * ways["whole"] and ways["late"] < 0.8 * min(ways["early"], ways["middle"])
 
 # %% [markdown]
-# *The static copy: from seed 0 to seed 3. Which row changes the colours, and which one nothing that you would notice?*
+# *The static copy: from seed 0 to seed 3. Which row changes the background, which one the face, and which one least?*
 #
 # ## 10. The right length is not enough
 #
