@@ -192,7 +192,7 @@ plot.grid([torch.stack(row) for row in zip(cats, *changed)], column_labels=label
 # | 3 | what does a bit buy? |
 # | **4** | how does one turn noise into latents? |
 # | 5 - 7 | what is inside the network, how is it steered, how few steps are enough? |
-# | 8 | where does a picture live in the space of codes? |
+# | **8** | where does a picture live in the space of codes? |
 # | **9** | how do you find the code of a real picture, exactly? |
 # | **10** | what does another model make of the same code? |
 # | 11 - 13 | how do you ask for what you want, what can each model reach, how does it scale? |
