@@ -187,7 +187,7 @@ plot.grid([torch.stack(row) for row in zip(cats, *changed)], column_labels=label
 # | lesson | question |
 # |---|---|
 # | 0 | what is here? |
-# | 1 | what is a latent? |
+# | **1** | what is a latent? |
 # | **2** | how small can a picture become? |
 # | 3 | what does a bit buy? |
 # | **4** | how does one turn noise into latents? |

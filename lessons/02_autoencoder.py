@@ -108,7 +108,7 @@ def error(result, *names):
 shrunk = average(images, 13)
 at_eyes = error(shrunk, "eyes")
 print(f"PSNR {psnr(shrunk, images).mean():.1f} dB; RMS error {error(shrunk):.2f}, at the eyes {at_eyes:.2f}")
-assert 21 < psnr(shrunk, images).mean() < 22 and at_eyes > 2.5 * error(shrunk)
+assert 20 < psnr(shrunk, images).mean() < 22 and at_eyes > 2.5 * error(shrunk)
 assert (parts == PARTS.index("background")).float().mean() > 0.6
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -789,7 +789,7 @@ plot.grid([torch.stack(row) for row in zip(*columns)], column_labels=labels, sca
 #
 # ### Half a picture
 #
-# One more line of our recipe. For the first two thirds of training every second picture is decoded once more, from
+# One more line of our recipe. For nearly half of the training every second picture is decoded once more, from
 # latents averaged over 2x2 cells, and the truth is then the picture at half the resolution (Skorokhodov et al., 2025).
 # Why? A denoiser that sees mostly noise can only make out what is coarse in the latents. If coarse latents mean coarse
 # pictures, it settles those first. We compare with two ways to do without: average the codes of four blocks in PCA, or
@@ -806,7 +806,7 @@ half = {
 }
 reached = {name: psnr(row, small).mean().item() for name, row in half.items()}
 print({name: f"{value:.1f} dB" for name, value in reached.items()})
-assert reached["ours, latents halved"] > max(list(reached.values())[1:]) + 2.5
+assert reached["ours, latents halved"] > max(list(reached.values())[1:]) + 0.5
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 alt = "Eight faces at half size; from halved latents soft but whole; from the small picture harsh; from PCA in blocks."
@@ -816,8 +816,8 @@ plot.grid(rows, row_labels=["truth", *half], alt=alt)
 # %% [markdown]
 # *All rows are 32x32 pixels, enlarged.*
 #
-# Averaged latents are latents of the smaller picture, because the decoder was asked for it. The encoder was never asked
-# to *read* small pictures, and loses about 4 dB more.
+# Averaged latents are latents of the smaller picture, because the decoder was once asked for it. (Later it practised full
+# size only, and forgot a part.) The encoder was never asked to *read* small pictures, and loses a decibel more.
 #
 # ## 11. What has it learnt?
 #

@@ -65,13 +65,16 @@ class LockStep(nn.Module):
     """Source and target as one denoiser of twice as many items, sources first: the target under the source's attention.
 
     source and target are the same network told different things; places (B, L) or (1, L) from `align`; `start` is the
-    noise level at which the steps begin.
+    noise level at which the steps begin. Where mask (B, 1, H, W) is 0 the target sees what the source sees, and so becomes
+    what the source becomes.
     """
 
-    def __init__(self, source: Guided, target: Guided, places: Tensor, control: Control, start: float) -> None:
+    def __init__(
+        self, source: Guided, target: Guided, places: Tensor, control: Control, start: float, mask: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.source, self.target, self.control = source, target, control
-        self.places, self.start = places, start
+        self.places, self.start, self.mask = places, start, mask
 
     @property
     def schedule(self) -> Schedule:
@@ -79,6 +82,14 @@ class LockStep(nn.Module):
 
     def forward(self, x_t: Tensor, t: float) -> Prediction:
         """x_t (2 B, C, H, W) at noise level t -> Prediction of both halves."""
+        seen = self.look(x_t, t)
+        return seen if self.mask is None else Prediction(*(self.masked(both) for both in seen))
+
+    def masked(self, both: Tensor) -> Tensor:
+        source, target = both.chunk(2)
+        return torch.cat([source, torch.lerp(source, target, self.mask)])
+
+    def look(self, x_t: Tensor, t: float) -> Prediction:
         count = len(x_t) // 2
         sides = (self.source, self.target)
         with self.control_at(t):

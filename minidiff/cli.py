@@ -177,6 +177,9 @@ def edit(
     source_scale: Annotated[float, typer.Option(help="Guidance on the way in.")] = 1.0,
     trajectory: Annotated[Trajectory, typer.Option(help='"independent" is edit-friendly.')] = Trajectory.posterior,
     control: Annotated[ControlKind | None, typer.Option(help="Keep the source's attention.")] = None,
+    local: Annotated[
+        float | None, typer.Option(help="Change only where the captions disagree: by this part of the most, in (0, 1).")
+    ] = None,
     eta: Eta = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -199,7 +202,7 @@ def edit(
     model = _diffusion(name, device, **_memory_settings(save_memory or []))
     pictures = read_images(images, model.image_shape) if images else held_out(name)[:count]
     before = source if source is not None else told(name, count)
-    settings = _given(control=control and Control(control.value), eta=eta, steps=steps)
+    settings = _given(control=control and Control(control.value), local=local, eta=eta, steps=steps)
     settings |= {"strength": strength, "scale": scale, "source_scale": source_scale, "trajectory": trajectory.value}
     result = change(model, pictures.to(device), before, target, method.value, seeds=seed, fast=fast, **settings)
     rows = {"source": pictures, "edit": result}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from minidiff import cycle
 from minidiff.attention_control import Control, LockStep, align
+from minidiff.disagreement import LEVELS, blend, disagreement
 from minidiff.generators import Fast, LatentDiffusion, check_images, chunks, progress
 from minidiff.samplers import decode_code
 from minidiff.seeds import Seeds, as_seeds
@@ -36,6 +37,7 @@ def edit(
     seeds: Seeds = 0,
     trajectory: str = "posterior",
     control: Control | None = None,
+    local: float | None = None,
     batch: int = 64,
     fast: Fast = False,
 ) -> Tensor:
@@ -43,34 +45,50 @@ def edit(
 
     One caption serves all pictures, or there is one for each. `scale` and `source_scale` guide the way out and the way
     in; equal captions and scales give the picture back. `control` (only with "cyclediffusion") keeps the source's
-    attention, and as it looks into the networks they are not `fast`; the other arguments are those of `cycle.translate`.
+    attention. `local` in (0, 1) (likewise) changes only places about which the captions disagree, by more than this part of
+    the largest disagreement; all others but a soft border stay as they are. Both look at two captions side by side, and are
+    not `fast`; the other arguments are those of `cycle.translate`.
     Raises ValueError for captions, settings or images that do not fit, before any work is done.
     """
     before, after = model.given(source, scale=source_scale), model.given(target, scale=scale)
     settings = {"strength": strength, "eta": eta, "steps": steps}
-    if control is None:
+    if control is None and local is None:
         settings |= {"seeds": seeds, "trajectory": trajectory, "batch": batch, "fast": fast}
         return cycle.translate(before, after, images, method, **settings)
-    if method != "cyclediffusion":
-        raise ValueError(
-            f"control: only method 'cyclediffusion' decodes source and target side by side, got {method!r}"
-        )
+    check_side_by_side(method, control, local)
     settings = {name: value for name, value in settings.items() if value is not None}
     before, after = before.replace(**settings), after.replace(**settings)
     check_images(images, model.image_shape, getattr(model.autoencoder, "bound", 1.0))
     for side in (before, after):
         side.check_count(len(images))
+    control = control or Control("refine", cross_part=0.0, self_part=0.0)
     places = align_captions(model, source, target, control)
+    told = model.given(source), model.given(target)
     seeds = as_seeds(seeds, len(images), images.device)
+    calls = 3 * before.calls + (2 * len(LEVELS) if local else 0)
     done = []
-    with progress("edit", 3 * before.calls * len(images), before.denoiser.denoiser):
+    with progress("edit", calls * len(images), before.denoiser.denoiser):
         for i in chunks(len(images), batch):
-            code = before.rows(i).encode(images[i], seeds[i], trajectory)
+            latents, mask = model.to_latents(images[i]), None
+            if local is not None:
+                mask = disagreement(*(side.rows(i).denoiser for side in told), latents, seeds[i]) > local
+                mask = mask.to(latents.dtype)
+            code = before.rows(i).encode_latents(latents, seeds[i], trajectory)
             part = places if len(places) == 1 else places[i]
-            both = LockStep(before.rows(i).denoiser, after.rows(i).denoiser, part, control, before.grid[0].t)
-            latents = decode_code(both, before.sampler, before.grid, code.repeat(2, 1, 1, 1, 1))
-            done.append(model.to_images(latents.chunk(2)[1]))
+            both = LockStep(before.rows(i).denoiser, after.rows(i).denoiser, part, control, before.grid[0].t, mask)
+            latents = decode_code(both, before.sampler, before.grid, code.repeat(2, 1, 1, 1, 1)).chunk(2)[1]
+            edited = model.to_images(latents)
+            done.append(edited if mask is None else blend(images[i], edited, mask))
     return torch.cat(done)
+
+
+def check_side_by_side(method: str, control: Control | None, local: float | None) -> None:
+    """Raise ValueError for what cannot be decoded side by side."""
+    if method != "cyclediffusion":
+        name = "local" if control is None else "control"
+        raise ValueError(f"{name}: only method 'cyclediffusion' decodes source and target side by side, got {method!r}")
+    if local is not None and not 0 < local < 1:
+        raise ValueError(f"local: expected a part of the largest disagreement in (0, 1), got {local}")
 
 
 def align_captions(model: LatentDiffusion, source: Captions, target: Captions, control: Control) -> Tensor:

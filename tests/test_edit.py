@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from minidiff.attention_control import Control, LockStep, align, copy_source
-from minidiff.denoiser import Denoiser
+from minidiff.denoiser import Denoiser, Prediction
+from minidiff.disagreement import blend, disagreement
 from minidiff.edit import Search, align_captions, edit
 from minidiff.edit import scores as scores_of
 from minidiff.generators import Identity, LatentDiffusion
@@ -61,12 +62,12 @@ def test_another_scale_on_the_way_out_is_not_an_identity(model):
     assert (edit(model, images(), "a cat", "a cat", scale=2.0) - images()).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("control", [None, Control()])
-def test_an_item_does_not_depend_on_the_others(model, control):
+@pytest.mark.parametrize("more", [{}, {"control": Control()}, {"local": 0.5}])
+def test_an_item_does_not_depend_on_the_others(model, more):
     source, target = ["a cat", "a dog", "a red cat"], ["a dog", "a cat", "a red dog"]
-    together = edit(model, images(), source, target, seeds=[7, 8, 9], control=control)
-    in_parts = edit(model, images(), source, target, seeds=[7, 8, 9], control=control, batch=2)
-    alone = edit(model, images()[1:2], source[1], target[1], seeds=[8], control=control)
+    together = edit(model, images(), source, target, seeds=[7, 8, 9], **more)
+    in_parts = edit(model, images(), source, target, seeds=[7, 8, 9], **more, batch=2)
+    alone = edit(model, images()[1:2], source[1], target[1], seeds=[8], **more)
     torch.testing.assert_close(together, in_parts, rtol=0, atol=1e-10)
     torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-10)
 
@@ -79,6 +80,48 @@ def test_control_that_does_nothing_is_the_plain_edit(model):
     assert (always - plain).abs().max() > 1e-3
     same = edit(model, images(), "a cat", "a cat", scale=2.0, source_scale=2.0, control=Control(self_part=1))
     torch.testing.assert_close(same, images(), rtol=0, atol=1e-10)
+
+
+def test_a_local_edit_leaves_the_rest_to_the_last_bit(model):
+    settings = {"scale": 2.0, "strength": 0.9}
+    told = (model.given(caption).denoiser for caption in ("a cat", "a red dog"))
+    apart = disagreement(*told, images(), torch.arange(3))
+    assert apart.shape == (3, 1, 4, 6) and apart.amax((1, 2, 3)).allclose(torch.ones(3, dtype=torch.float64))
+    local = edit(model, images(), "a cat", "a red dog", local=0.6, seeds=[0, 1, 2], **settings)
+    outside = (apart <= 0.6).expand_as(local)
+    assert torch.equal(local[outside], images()[outside]) and 0.1 < outside.double().mean() < 0.9
+    assert (local - images())[~outside].abs().min() > 0
+    everywhere = edit(model, images(), "a cat", "a red dog", local=1e-9, seeds=[0, 1, 2], **settings)
+    plain = edit(model, images(), "a cat", "a red dog", seeds=[0, 1, 2], **settings)
+    torch.testing.assert_close(everywhere, plain, rtol=0, atol=1e-10)
+    nothing = edit(model, images(), "a cat", "a cat", local=0.5, **settings)
+    assert torch.equal(nothing, images())
+
+
+def test_captions_disagree_where_their_pictures_differ():
+    """Two denoisers that are sure of one picture each: the distance of the pictures, half of it spread to the neighbours."""
+
+    class Sure(torch.nn.Module):
+        def __init__(self, picture):
+            super().__init__()
+            self.picture, self.schedule = picture, linear()
+
+        def forward(self, x_t, t):
+            return Prediction(self.picture.expand_as(x_t), x_t)
+
+    here, there = torch.zeros(1, 2, 5, 5), torch.zeros(1, 2, 5, 5)
+    there[:, :, 2, 2], there[:, :, 0, 0] = 1.0, 0.2
+    apart = disagreement(Sure(here), Sure(there), torch.zeros(1, 2, 5, 5), torch.tensor([3]))
+    center = 0.5 + 0.5 / 9  # itself, and its share of the mean of nine
+    assert apart[0, 0, 2, 2] == 1 and apart[0, 0, 2, 3] == pytest.approx(0.5 / 9 / center)
+    assert apart[0, 0, 0, 0] == pytest.approx(0.2 * (0.5 + 0.5 * 4 / 9) / center) and apart[0, 0, 4, 4] == 0
+
+
+def test_a_blend_is_soft_between_coarse_places():
+    old, new = torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)
+    mask = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+    mixed = blend(old, new, mask)
+    assert (mixed[..., :2] == 1).all() and (mixed[..., 6:] == 0).all() and (mixed.diff(dim=3) <= 0).all()
 
 
 def test_other_samplers_edit_as_well(model):
@@ -180,6 +223,8 @@ def test_a_search_says_its_cost_first_and_where_each_candidate_comes_from(model,
     ("settings", "message"),
     [
         (dict(control=Control(), method="sdedit"), "control: only method 'cyclediffusion'"),
+        (dict(local=0.5, method="ddib"), "local: only method 'cyclediffusion'"),
+        (dict(local=1.0), r"local: expected a part of the largest disagreement in \(0, 1\), got 1.0"),
         (dict(control=Control("replace"), target="a red dog"), "kind: 'replace' needs captions of equal length"),
         (dict(scale=float("nan")), "scale: expected a finite number"),
         (dict(strength=0.0), "strength: expected a number in"),

@@ -15,6 +15,7 @@ from minidiff.data.factors import Factors
 from minidiff.data.species import Shape, shapes
 
 CREAM, PINK, BLACK, WHITE = (0.98, 0.95, 0.88), (0.95, 0.60, 0.62), (0.09, 0.08, 0.10), (1.0, 1.0, 1.0)
+THROAT = (0.42, 0.07, 0.10)
 FRAMES = (0.86, 0.08, 0.50)  # of glasses: a colour that no coat and no eye has
 PARTS = (
     "background",
@@ -26,7 +27,6 @@ PARTS = (
     "pupils",
     "nose",
     "mouth",
-    "whiskers",
     "glasses",
     "hat",
 )
@@ -35,7 +35,7 @@ GAZE = 0.11  # how far the iris wanders, in head radii
 
 
 class Layer(NamedTuple):
-    part: str
+    part: str | None  # of PARTS; None for what is too faint to be one
     coverage: Tensor  # (B, H, W) in [0, 1]
     colour: Tensor  # (B, 3) in [0, 1]
 
@@ -51,8 +51,13 @@ def render(factors: Factors, size: int = 64, chunk: int = 64, rows: Sequence[Sha
 
 
 def semantic_map(factors: Factors, size: int = 64) -> Tensor:
-    """Which of PARTS each pixel shows, (B, size, size) long."""
+    """Which of PARTS each pixel shows, (B, size, size) long.
+
+    Whiskers are no part: under such thin and translucent lines a pixel still shows what lies below.
+    """
     layers, weights = _composite(factors, size)
+    areas = [k for k, layer in enumerate(layers) if layer.part]
+    layers, weights = [layers[k] for k in areas], weights[:, areas]
     parts = torch.zeros(len(factors), len(PARTS), size, size, dtype=weights.dtype, device=weights.device)
     index = torch.tensor([PARTS.index(layer.part) for layer in layers], device=weights.device)
     return parts.index_add(1, index, weights).argmax(1)
@@ -100,8 +105,8 @@ def _layers(f: Factors, size: int, rows: Sequence[Shape] | None = None) -> Itera
     def mix(a: Tensor, b: Tensor, amount: Tensor | float) -> Tensor:
         return a + (b - a) * (amount.flatten()[:, None] if isinstance(amount, Tensor) else amount)
 
-    coat, bright = f.coat, (f.coat.mean(1, keepdim=True) > 0.35).to(dtype)
-    dark = coat * (0.40 + 0.15 * bright) + 0.30 * (1 - bright)  # markings: darker, or lighter on a black coat
+    coat, bright = f.coat, (f.coat.mean(1, keepdim=True) > 0.45).to(dtype)
+    dark = mix(coat, flat(CREAM), 0.55) * (1 - bright) + 0.45 * coat * bright  # markings: lighter on a dark coat
 
     # background, with a little shade towards the floor
     yield Layer("background", torch.ones_like(u), f.background)
@@ -135,14 +140,13 @@ def _layers(f: Factors, size: int, rows: Sequence[Shape] | None = None) -> Itera
     muzzle = cover(ellipse(lobe_x, lobe_y, shape["muzzle_height"])) * head
     yield Layer("muzzle", muzzle, mix(coat, flat(CREAM), shape["muzzle_light"]))
 
-    # mouth: a parabola that a smile bends, a tongue under a broad one, the line up to the nose
+    # mouth: a chord and an arc that a smile bends down and sadness up, open between them; the line up to the nose
     smile = column["smile"]
-    mouth_y = shape["muzzle_y"] + 0.10 + 0.10 * smile
-    bend = v - mouth_y + 1.6 * smile * u.square()
-    opening = 0.14 * (smile - 0.2).clamp(min=0) * shape["tongue"]
-    tongue = torch.maximum((bend - opening * 1.2).abs() - opening * 1.2, side - 0.15)
-    yield Layer("mouth", cover(tongue) * (opening > 0), flat(PINK))
-    line = torch.maximum(bend.abs() - 0.035, side - 0.30)
+    mouth_y = shape["muzzle_y"] + 0.16 - 0.06 * smile
+    arc = v - mouth_y - 0.32 * smile * (1 - (side / 0.38).square())  # 0 on the arc
+    inside = torch.maximum((v - mouth_y) * arc / 0.10, side - 0.38)  # below 0 between chord and arc
+    yield Layer("mouth", cover(inside), flat(THROAT))
+    line = torch.maximum(arc.abs() - 0.04, side - 0.38)
     stem = torch.maximum((v - shape["muzzle_y"] + 0.02).abs() - 0.10, side - 0.025)
     yield Layer("mouth", cover(torch.minimum(line, stem)), flat(BLACK))
 
@@ -169,7 +173,7 @@ def _layers(f: Factors, size: int, rows: Sequence[Shape] | None = None) -> Itera
     ray = ((side - 0.3) * 0.16 + 0.02 - (v - shape["muzzle_y"]).abs()).abs()
     ray = torch.minimum(ray, (v - shape["muzzle_y"]).abs())
     whisker = torch.maximum(ray - 0.012, (side - 0.80).abs() - 0.34)
-    yield Layer("whiskers", cover(whisker) * 0.5 * shape["whiskers"], flat(CREAM))
+    yield Layer(None, cover(whisker) * 0.5 * shape["whiskers"], flat(CREAM))
 
     # accessories, where worn
     worn = column["glasses"].to(dtype)

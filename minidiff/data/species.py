@@ -39,7 +39,6 @@ class Shape:
     nose_height: float
     nose_pink: float
     whiskers: float
-    tongue: float  # shown when the animal smiles
 
 
 SPECIES: dict[str, Shape] = {
@@ -48,21 +47,21 @@ SPECIES: dict[str, Shape] = {
         ear_base_x=0.60, ear_base_y=-0.50, ear_tip_x=0.84, ear_tip_y=-1.20, ear_base_radius=0.36, ear_tip_radius=0.05,
         ear_front=0.0, ear_dark=0.0, ear_inner=1.0, eye_width=0.29, eye_height=0.27, pupil_width=0.45,
         muzzle_x=0.16, muzzle_y=0.42, muzzle_width=0.24, muzzle_height=0.20, muzzle_light=0.55,
-        nose_width=0.11, nose_height=0.08, nose_pink=1.0, whiskers=1.0, tongue=0.0,
+        nose_width=0.11, nose_height=0.08, nose_pink=1.0, whiskers=1.0,
     ),
     "dog": Shape(
         head_width=0.94, head_height=0.92, chin=0.02,
         ear_base_x=0.72, ear_base_y=-0.56, ear_tip_x=0.90, ear_tip_y=0.14, ear_base_radius=0.24, ear_tip_radius=0.27,
         ear_front=1.0, ear_dark=0.45, ear_inner=0.0, eye_width=0.26, eye_height=0.27, pupil_width=1.0,
         muzzle_x=0.16, muzzle_y=0.46, muzzle_width=0.34, muzzle_height=0.33, muzzle_light=0.60,
-        nose_width=0.20, nose_height=0.14, nose_pink=0.0, whiskers=0.0, tongue=1.0,
+        nose_width=0.20, nose_height=0.14, nose_pink=0.0, whiskers=0.0,
     ),
     "wild": Shape(  # a fox
         head_width=1.06, head_height=0.88, chin=-0.34,
         ear_base_x=0.60, ear_base_y=-0.46, ear_tip_x=0.94, ear_tip_y=-1.34, ear_base_radius=0.33, ear_tip_radius=0.03,
         ear_front=0.0, ear_dark=0.65, ear_inner=0.35, eye_width=0.28, eye_height=0.24, pupil_width=0.6,
         muzzle_x=0.36, muzzle_y=0.42, muzzle_width=0.46, muzzle_height=0.36, muzzle_light=0.92,
-        nose_width=0.13, nose_height=0.10, nose_pink=0.0, whiskers=0.4, tongue=0.0,
+        nose_width=0.13, nose_height=0.10, nose_pink=0.0, whiskers=0.4,
     ),
 }  # fmt: skip
 NAMES = tuple(SPECIES)

@@ -19,6 +19,7 @@ from minidiff.nets.blocks import CrossAttention, ResBlock, SelfAttention, norm, 
 class UNetConfig:
     """`channels` per level, each level half the resolution of the one before; most weight sits where pixels are few.
 
+    patch: side of the squares of x that the first layer sees as one place, so that pictures need not be encoded to be few;
     context: width of the tokens it attends to (0: none); classes: how many class labels have a token of their own;
     maps: channels of a picture-like condition, map_factor times finer than x, of which map_features are made and
     concatenated with x.
@@ -28,6 +29,7 @@ class UNetConfig:
     channels: tuple[int, ...] = (96, 224)
     attention: tuple[bool, ...] = (True, True)
     out_channels: int | None = None  # None: as many as go in
+    patch: int = 1
     time: int = 256  # width of the time embedding
     context: int = 0
     classes: int = 0
@@ -40,12 +42,16 @@ class UNetConfig:
             raise ValueError(f"context: {self.classes} classes need tokens of some width, got context 0")
         if self.map_factor % 2 or self.map_factor < 2:
             raise ValueError(f"map_factor: expected an even number, got {self.map_factor}")
+        if self.patch < 1:
+            raise ValueError(f"patch: expected a side of at least 1, got {self.patch}")
+        if self.maps and self.patch > 1:
+            raise ValueError(f"maps: a network that sees patches takes none, got {self.maps} and patch {self.patch}")
         if len(self.channels) != len(self.attention):
             raise ValueError(f"attention: expected one flag for each of channels {self.channels}, got {self.attention}")
 
 
 class UNet(nn.Module):
-    """(x (B, C, H, W), t (B,) integer or float) -> (B, C, H, W); H and W are multiples of 2^(levels - 1)."""
+    """(x (B, C, H, W), t (B,) integer or float) -> (B, C, H, W); H and W are multiples of patch * 2^(levels - 1)."""
 
     def __init__(self, config: UNetConfig = UNetConfig()):
         super().__init__()
@@ -55,7 +61,8 @@ class UNet(nn.Module):
         self.labels = nn.Embedding(config.classes, context) if config.classes else None
         self.map_encoder = make_map_encoder(config) if config.maps else None
         given = config.map_features if config.maps else 0
-        self.first = nn.Conv2d(config.in_channels + given, widths[0], 3, padding=1)
+        inside, outside = (c * config.patch**2 for c in (config.in_channels, config.out_channels or config.in_channels))
+        self.first = nn.Conv2d(inside + given, widths[0], 3, padding=1)
         levels = list(zip((widths[0], *widths[:-1]), widths, config.attention, strict=True))
         self.down = nn.ModuleList(Stage(c_in, c, attention, time, context) for c_in, c, attention in levels)
         self.shrink = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in widths[:-1])
@@ -63,7 +70,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Stage(2 * c, c, attention, time, context) for _, c, attention in levels)
         self.grow = nn.ModuleList(Grow(c, c_out) for c_out, c in pairwise(widths))
         self.norm = norm(widths[0])
-        self.last = zero(nn.Conv2d(widths[0], config.out_channels or config.in_channels, 3, padding=1))
+        self.last = zero(nn.Conv2d(widths[0], outside, 3, padding=1))
 
     def forward(
         self,
@@ -75,6 +82,7 @@ class UNet(nn.Module):
     ) -> Tensor:
         """tokens (B, L, context) with mask (B, L), True where there is one; features (B, map_features, H, W)."""
         self.check(x, t, tokens, features)
+        x = F.pixel_unshuffle(x, self.config.patch)
         if self.map_encoder is not None:
             features = x.new_zeros(len(x), self.config.map_features, *x.shape[2:]) if features is None else features
             x = torch.cat([x, features], dim=1)
@@ -88,11 +96,12 @@ class UNet(nn.Module):
         for level in reversed(range(len(self.up))):
             h = self.up[level](torch.cat([h, crossings[level]], dim=1), time, tokens, mask)
             h = self.grow[level - 1](h) if level else h
-        return self.last(F.silu(self.norm(h)))
+        return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.config.patch)
 
     def check(self, x: Tensor, t: Tensor, tokens: Tensor | None = None, features: Tensor | None = None) -> None:
         """Raises ValueError naming the argument that does not fit. (In an export len(x) would be a constant, x.shape is not.)"""
-        config, multiple, items = self.config, 2 ** (len(self.config.channels) - 1), x.shape[0]
+        config, items = self.config, x.shape[0]
+        multiple = config.patch * 2 ** (len(config.channels) - 1)
         if x.ndim != 4 or x.shape[1] != config.in_channels or x.shape[2] % multiple or x.shape[3] % multiple:
             raise ValueError(
                 f"x: expected (B, {config.in_channels}, H, W) with H and W multiples of {multiple}, got {tuple(x.shape)}"
@@ -116,7 +125,7 @@ def make_map_encoder(config: UNetConfig, width: int = 64) -> nn.Sequential:
     patch = config.map_factor // 2
     return nn.Sequential(
         nn.PixelUnshuffle(patch),
-        nn.Conv2d(config.maps * patch**2, width, 3, padding=1),
+        nn.Conv2d(config.maps * patch**2, width, 1),
         ResBlock(width, width),
         nn.PixelUnshuffle(2),
         nn.Conv2d(4 * width, width, 1),

@@ -25,7 +25,7 @@ class AutoencoderRecipe(Recipe):
     Every second item is also decoded from latents at half the resolution, which must give the picture at half the
     resolution: what is coarse in the picture is then coarse in the latents, where a denoiser learns it first
     (Skorokhodov et al., "Improving the Diffusability of Autoencoders", ICML 2025, section 4). Towards the end the full
-    resolution alone counts, and after a restart only the decoder learns: the latents are what they are.
+    resolution alone counts, and after the first restart only the decoder learns: the latents are what they are.
     """
 
     kl_weight: float = 5e-2  # on nats per colour value: spends no latents on what changes the picture little
@@ -70,7 +70,7 @@ class AutoencoderRecipe(Recipe):
         autoencoder, images = self.kept(network), to_images(rows["images"])
         mean, logvar = autoencoder.posterior(images)
         latents = mean + (0.5 * logvar).exp() * normal(seeds, mean.shape[1:], "posterior")
-        if self.restart and part >= self.restart / self.steps:
+        if self.restarts and part >= self.restarts[0] / self.steps:
             return self.fidelity(network, autoencoder.decode(latents.detach()), images, part)
         loss = self.fidelity(network, autoencoder.decode(latents), images, part)
         if self.config.bottleneck == "kl":

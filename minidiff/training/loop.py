@@ -102,11 +102,11 @@ def train(
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine from `lr` to 1 % of it; after a restart the same from `restart_lr`
+    """Linear warm-up, then a cosine from `lr` to 1 % of it; after every restart the same from `restart_lr`
     (Loshchilov & Hutter, "SGDR", ICLR 2017, equation 5)."""
-    first, last, highest = 0, recipe.restart or recipe.steps, recipe.lr
-    if recipe.restart and step >= recipe.restart:
-        first, last, highest = recipe.restart, recipe.steps, recipe.restart_lr
+    first = max((restart for restart in recipe.restarts if restart <= step), default=0)
+    last = min((restart for restart in recipe.restarts if restart > step), default=recipe.steps)
+    highest = recipe.restart_lr if first else recipe.lr
     rise = min(1.0, (step - first + 1) / recipe.warmup) if recipe.warmup else 1.0
     fall = 0.505 + 0.495 * math.cos(math.pi * (step - first) / (last - first))
     return highest * rise * fall

@@ -4,6 +4,7 @@ The loop knows nothing about kinds of models: it asks a recipe for a network, a 
 """
 
 import dataclasses
+import itertools
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass
 from functools import partial
@@ -29,7 +30,7 @@ class Recipe(ABC):
     batch: int
     lr: float  # the highest; reached after `warmup` steps, then a cosine down to 1 % of it
     warmup: int = 200
-    restart: int = 0  # at this step the average takes the network's place and the lr rises once more (0: never) ...
+    restarts: tuple[int, ...] = ()  # at these steps the average takes the network's place and the lr rises again ...
     restart_lr: float = 0.0  # ... to this
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
@@ -44,8 +45,9 @@ class Recipe(ABC):
         for field in ("steps", "batch", "log_every", "checkpoint_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: expected at least 1, got {getattr(self, field)}")
-        if not 0 <= self.restart < self.steps:
-            raise ValueError(f"restart: expected a step from 1 to {self.steps - 1}, or 0 for never, got {self.restart}")
+        legs = (0, *self.restarts, self.steps)
+        if not all(first < last for first, last in itertools.pairwise(legs)):
+            raise ValueError(f"restarts: expected rising steps from 1 to {self.steps - 1}, got {self.restarts}")
 
     @abstractmethod
     def network(self) -> nn.Module:

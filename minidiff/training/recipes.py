@@ -60,6 +60,13 @@ HELD_OUT = 2  # the seed of Critters that nothing is trained or chosen on
 TALL = {"in_channels": 8, "channels": (96, 192), "attention": (True, True)}  # the U-Net of all Critters
 
 
+def neighbours(species: str, seed: int, length: int, size: int = 64):
+    """The world as it is: its rare groups at their rates, and 2,000 animals, the same ones whatever the seed."""
+    from minidiff.data.critters import RARE_RATES, Critters
+
+    return Critters(species, length=length, seed=seed, size=size, rates=RARE_RATES, individuals=2_000)
+
+
 def critters_denoiser(species: str, seed: int, steps: int) -> DenoiserRecipe:
     return DenoiserRecipe(
         name=f"critters-{species}",
@@ -97,10 +104,11 @@ def critters_conditional(
 
 
 def family(seed: int) -> dict:
-    """What the other families of generators have in common: the same world, and a seed and pictures of their own."""
+    """What the families of generators that are compared have in common: one world, whose rare groups and animals are known,
+    and each a seed and pictures of its own."""
     return {
-        "pictures": partial(critters, species="all", seed=seed, length=50_000),
-        "held_out": partial(critters, species="all", seed=HELD_OUT, length=2_000),
+        "pictures": partial(neighbours, species="all", seed=seed, length=50_000),
+        "held_out": partial(neighbours, species="all", seed=HELD_OUT, length=2_000),
         "seed": seed,
     }
 
@@ -178,12 +186,12 @@ ALL = (
         pictures=partial(critters, species="all", seed=100, length=60_000),
         held_out=partial(critters, species="all", seed=HELD_OUT, length=1_000),
         seed=100,
-        steps=10_700,
+        steps=17_000,
         batch=32,
         lr=2e-3,
-        restart=8_500,
+        restarts=(9_500, 12_000),
         restart_lr=6e-4,
-        coarse_until=0.68,
+        coarse_until=0.48,
     ),
     critters_denoiser("cat", 101, 7_000),
     critters_denoiser("dog", 102, 8_000),
@@ -247,6 +255,26 @@ ALL = (
         steps=4_500,
         batch=64,
         lr=1e-3,
+    ),
+    DenoiserRecipe(
+        name="critters-latents",
+        config=UNetConfig(**TALL),
+        **family(145),
+        autoencoder="critters-autoencoder",
+        steps=7_000,
+        batch=64,
+        lr=1e-3,
+        decay=0.9995,
+    ),
+    DenoiserRecipe(
+        name="critters-pixels",
+        config=UNetConfig(in_channels=3, patch=4, channels=(64, 128, 192), attention=(False, True, True)),
+        **family(146),
+        autoencoder=None,
+        steps=8_000,
+        batch=32,
+        lr=1e-3,
+        decay=0.9995,
     ),
     VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=8_500, batch=32, lr=1e-3),
     FlowRecipe(

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from minidiff.fast.learning import quick_convolutions
 from minidiff.training.bank import Bank, Watch, batch_seeds, draw, unwatched
 from minidiff.training.checkpoint import flatten_optimizer, restore_optimizer
 from minidiff.training.ema import EMA
@@ -40,19 +41,21 @@ class Run:
         self.network = recipe.network().to(accelerator.device)
         recipe.prepare(self.network, self.bank)
         self.ema = EMA(self.network, recipe.decay)
-        adam = torch.optim.AdamW(self.network.parameters(), recipe.lr, recipe.betas, weight_decay=recipe.weight_decay)
+        settings = {"betas": recipe.betas, "weight_decay": recipe.weight_decay, "fused": True}
+        adam = torch.optim.AdamW(self.network.parameters(), recipe.lr, **settings)
         self.objective, self.optimizer = accelerator.prepare(Objective(recipe, self.network), adam)
 
     def step(self, number: int, lr: float) -> float:
         """One step of AdamW on batch `number`; returns the loss before it, averaged over all processes."""
-        if self.recipe.restart and number == self.recipe.restart:
+        if number in self.recipe.restarts:
             self.ema.copy_to(self.network)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         seeds = batch_seeds(self.recipe.seed, number, self.recipe.batch, rank, ranks).to(self.accelerator.device)
 
-        loss = self.objective(draw(self.bank, seeds), seeds, number / self.recipe.steps)
+        with quick_convolutions(self.network):
+            loss = self.objective(draw(self.bank, seeds), seeds, number / self.recipe.steps)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
         self.optimizer.step()

@@ -50,7 +50,7 @@ def test_background_pixels_have_the_stated_colour():
 
 def test_position_is_where_the_head_is():
     factors = Critters("cat", seed=4).factors(slice(0, 200)).replace(tilt=0.0)
-    head = ~torch.isin(semantic_map(factors), torch.tensor([PARTS.index("background"), PARTS.index("whiskers")]))
+    head = ~torch.isin(semantic_map(factors), torch.tensor([PARTS.index("background")]))
     axis = (torch.arange(64) + 0.5) / 32 - 1
     centre = (head.float().mean(1) * axis).sum(1) / head.float().mean(1).sum(1)
     assert torch.corrcoef(torch.stack([centre, factors.x]))[0, 1] > 0.98

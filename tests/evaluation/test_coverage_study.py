@@ -15,7 +15,8 @@ from minidiff.zoo import UnknownModel
 
 WORLD = RareWorld(RARE_RATES, 50, 16)
 SMALL = {
-    "models": ("rare-latents", "rare-gan", "rare-nothing"), "n": 12, "judge": 40, "members": 10, "steps": 4, "chains": 3,
+    "models": ("critters-latents", "critters-gan", "critters-nothing"),
+    "n": 12, "judge": 40, "members": 10, "steps": 4, "chains": 3,
     "step_sizes": (0.02,), "individuals": 4, "references": 2, "calls": 6, "gradient_steps": 2, "tuning": 2, "copies": 0,
     "population": 9,
 }  # fmt: skip
@@ -33,7 +34,7 @@ def zoo_without(tiny_load):
     """A zoo in which one of the models is missing."""
 
     def load(name):
-        if name == "rare-nothing":
+        if name == "critters-nothing":
             raise UnknownModel(name)
         return tiny_load(name)
 
@@ -42,17 +43,17 @@ def zoo_without(tiny_load):
 
 def test_coverage(zoo_without, tmp_path):
     found = results.read("coverage", reproduce("coverage", quick=True, out=tmp_path, load=zoo_without, **SMALL).parent)
-    assert found["rates/truth/glasses"].value == 0.02 and found["rates/rare-latents/hat_read"].n == 12
+    assert found["rates/truth/glasses"].value == 0.02 and found["rates/critters-latents/hat_read"].n == 12
     assert found["rates/probe, spared/glasses"].n > 30 and found["rates/probe, caught/baby"].n == 10
-    for name in ("rare-latents", "rare-gan, psi 1", "rare-gan, psi 0.7"):
+    for name in ("critters-latents", "critters-gan, psi 1", "critters-gan, psi 0.7"):
         assert found[f"guided/{name}/glasses/success"].n == 3
         assert found[f"guided/{name}/hat/calls"].value == found[f"individuals/{name}/calls"].value == 6
         assert found[f"individuals/{name}/reached"].n == 4
         assert found[f"crowd/{name}/coverage"].n == 12
     assert found["individuals/true pictures/reached"].value >= 0.5
-    assert found["guided/rare-gan, psi 1/step_size"].value == 0.02
+    assert found["guided/critters-gan, psi 1/step_size"].value == 0.02
     for name, table in found.tables.items():
-        assert "| rare-nothing" in (text := results.markdown_table(found.rows, table)), name
+        assert "| critters-nothing" in (text := results.markdown_table(found.rows, table)), name
         assert "(not in the zoo)" in text
     files = {"coverage.json", "coverage.csv", "coverage-rates.svg", "coverage-reach.svg", "coverage-examples.png"}
     assert {file.name for file in tmp_path.iterdir()} == files
@@ -61,7 +62,7 @@ def test_coverage(zoo_without, tmp_path):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"models": ("rare-nothing",)}, "models: the zoo has none of rare-nothing"),
+        ({"models": ("critters-nothing",)}, "models: the zoo has none of critters-nothing"),
         ({"calls": 3}, "calls: expected at least 4 for two looks of 2 network calls, got 3"),
         ({"population": 5}, "population: expected at least 4 \\+ 2 individuals, got 5"),
         ({"tuning": 1}, "individuals, tuning: expected at least 2"),
@@ -74,18 +75,18 @@ def test_bad_settings_are_refused_before_any_work(zoo_without, tmp_path, wrong, 
 
 
 def test_every_family_can_take_part(tiny_load):
-    names = [f"rare-{kind}" for kind in ("latents", "gan", "vae", "flow", "ddgan", "diffae")]
+    names = [f"critters-{kind}" for kind in ("latents", "gan", "vae", "flow", "ddgan", "diffae")]
     found = generators(names, (1.0,), 4, tiny_load)
-    assert found["rare-latents"].eta == 0 and found["rare-diffae"].steps == 4
+    assert found["critters-latents"].eta == 0 and found["critters-diffae"].steps == 4
     calls = {name.split(",")[0]: looks(model, 24, 2) for name, model in found.items()}
     assert calls == {
-        "rare-latents": (11, 2), "rare-gan": (23, None), "rare-vae": (23, None), "rare-flow": (23, None),
-        "rare-ddgan": (7, None), "rare-diffae": (5, 2),
+        "critters-latents": (11, 2), "critters-gan": (23, None), "critters-vae": (23, None), "critters-flow": (23, None),
+        "critters-ddgan": (7, None), "critters-diffae": (5, 2),
     }  # fmt: skip
 
 
 def test_steering_goes_downhill_and_a_chain_is_its_own(tiny_load):
-    model = tiny_load("rare-vae")
+    model = tiny_load("critters-vae")
     energy = energies.pixels(torch.zeros(3, 32, 32))
     settings = {"calls": 31, "gradient_steps": 2, "step_size": 0.02, "seeds": 7}
     images, cost = steered(model, energy, 5, batch=2, **settings)
@@ -95,7 +96,7 @@ def test_steering_goes_downhill_and_a_chain_is_its_own(tiny_load):
 
 
 def test_a_chain_that_fails_ends_at_its_last_good_state(tiny_load):
-    model, seen = tiny_load("rare-vae"), []
+    model, seen = tiny_load("critters-vae"), []
 
     def worse_and_worse(images, code):
         seen.append(1)
@@ -110,7 +111,7 @@ def test_the_only_step_size_is_not_tried():
 
 
 def test_the_step_size_is_chosen_by_what_the_chains_reach(tiny_load):
-    model, budget = tiny_load("rare-vae"), {"calls": 30, "gradient_steps": 2}
+    model, budget = tiny_load("critters-vae"), {"calls": 30, "gradient_steps": 2}
     people = gallery(Truth(), tiny_load("critters-probe"), RareWorld(RARE_RATES, 50, 32), torch.arange(4), 2)
     still, steps = (coverage.person_worth(model, people, 100.0, budget, size) for size in (1e-6, 0.02))
     assert still < steps

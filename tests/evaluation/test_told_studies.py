@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from minidiff.disagreement import LEVELS
 from minidiff.evaluation import results
 from minidiff.evaluation.studies import conditioning, editing, reproduce
 
@@ -29,8 +30,13 @@ def test_editing(tiny_load, tmp_path):
         assert found[f"editing/best/{method}/species/kept"].n == 1
         scale = found[f"editing/best/{method}/scale"].value
         way_in, way_out = (0 if method == "sdedit" else 2), 2 * (1 if scale == 1 else 2)
-        side_by_side = 2 if method == "control" else 1
-        assert found[f"editing/best/{method}/calls"].value == way_in + way_out * side_by_side
+        side_by_side = 2 if method in ("control", "local", "local-control") else 1
+        searched = 2 * len(LEVELS) if "local" in method else 0
+        assert found[f"editing/best/{method}/calls"].value == way_in + way_out * side_by_side + searched
+        tried = [row.name for row in found.rows if row.name.startswith(f"editing/screening/{method}/")]
+        assert len(tried) == 2 * 4  # settings, marks
+        best = f"strength 0.5/scale {scale:g}/eta {0 if method == 'ddib' else 0.5:g}"
+        assert found[f"editing/tuning/{method}/{best}/success"].n == 2
     assert found["editing/best/truth/success"].n == 2
     text = results.markdown_table(found.rows, found.tables["best"])
     assert "| CycleDiffusion, attention control |" in text and "| edit-friendly |" in text

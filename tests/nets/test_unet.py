@@ -13,6 +13,7 @@ SMALL = UNetConfig(in_channels=2, channels=(32, 64), attention=(False, True), ti
         (SMALL, (1, 2, 4, 10)),
         (UNetConfig(in_channels=3, channels=(32,), attention=(True,)), (1, 3, 5, 7)),
         (UNetConfig(in_channels=1, channels=(32, 32, 64), attention=(False, True, True)), (1, 1, 8, 16)),
+        (UNetConfig(in_channels=3, channels=(32, 64), attention=(False, True), patch=4), (2, 3, 16, 8)),
     ],
 )
 def test_shape_out_is_shape_in_and_a_new_network_says_zero(config, shape):
@@ -82,3 +83,7 @@ def test_other_bad_input():
         UNet(SMALL)(torch.zeros(2, 2, 8, 8), torch.zeros(1))
     with pytest.raises(ValueError, match="attention: expected one flag for each of channels"):
         UNetConfig(channels=(32, 64), attention=(True,))
+    with pytest.raises(ValueError, match="patch: expected a side of at least 1, got 0"):
+        UNetConfig(patch=0)
+    with pytest.raises(ValueError, match="maps: a network that sees patches takes none, got 3 and patch 2"):
+        UNetConfig(maps=3, patch=2)

@@ -127,18 +127,21 @@ def test_learning_rate_by_hand(autoencoder_recipe):
     assert learning_rate(recipe, 0) == pytest.approx(0.1)
     assert learning_rate(recipe, 50) == pytest.approx(0.505)
     assert learning_rate(recipe, 100) == pytest.approx(0.01)
-    twice = dataclasses.replace(recipe, restart=80, restart_lr=0.5)
+    twice = dataclasses.replace(recipe, restarts=(80,), restart_lr=0.5)
     assert learning_rate(twice, 40) == pytest.approx(0.505) and learning_rate(twice, 79) == pytest.approx(
         0.01, abs=1e-3
     )
     assert learning_rate(twice, 80) == pytest.approx(0.05) and learning_rate(twice, 90) == pytest.approx(0.5 * 0.505)
-    with pytest.raises(ValueError, match="restart: expected a step from 1 to 99, or 0 for never, got 100"):
-        dataclasses.replace(recipe, restart=100)
+    thrice = dataclasses.replace(twice, restarts=(60, 80))
+    assert learning_rate(thrice, 30) == pytest.approx(0.505) and learning_rate(thrice, 70) == pytest.approx(0.5 * 0.505)
+    for wrong in ((100,), (80, 60), (0,)):
+        with pytest.raises(ValueError, match="restarts: expected rising steps from 1 to 99, got"):
+            dataclasses.replace(recipe, restarts=wrong)
 
 
 def test_after_a_restart_the_decoder_learns_alone_from_the_average(autoencoder_recipe, tmp_path):
     once = dataclasses.replace(autoencoder_recipe, steps=8, checkpoint_every=8)
-    twice = dataclasses.replace(once, steps=16, restart=8, restart_lr=1e-3, coarse_until=once.coarse_until / 2)
+    twice = dataclasses.replace(once, steps=16, restarts=(8,), restart_lr=1e-3, coarse_until=once.coarse_until / 2)
     for recipe, out in ((once, "once"), (twice, "twice")):
         list(train(recipe, tmp_path / out, cpu=True))
     first, second = (load(tmp_path / out / MODEL)[0] for out in ("once", "twice"))

@@ -94,7 +94,7 @@ def test_each_side_of_the_game_gets_its_own_gradient(judged, rows):
 
 
 def test_after_a_restart_the_adversary_teaches_the_decoder_alone(judged, rows):
-    recipe = dataclasses.replace(judged, restart=5, restart_lr=1e-3)
+    recipe = dataclasses.replace(judged, restarts=(5,), restart_lr=1e-3)
     workshop = made(recipe)
     recipe.loss(workshop, rows, SEEDS, part=0.6).mean().backward()
     assert all(weight.grad is None for weight in workshop.autoencoder.encoder.parameters())

@@ -31,7 +31,7 @@ from minidiff.nets.probe import Probe
 from minidiff.processes import bar
 
 SAMPLES, TUNING, CHAINS = 30_000, 40_000, 50_000  # seeds of codes
-MODELS = ("rare-pixels", "rare-latents", "rare-gan", "rare-vae")
+MODELS = ("critters-pixels", "critters-latents", "critters-gan", "critters-vae")
 QUICK = {
     "n": 40, "judge": 60, "members": 20, "steps": 4, "chains": 4, "tuning": 2, "individuals": 6, "references": 2,
     "calls": 8, "gradient_steps": 2, "copies": 0,

@@ -2,7 +2,8 @@
 
 Wu & De la Torre, "A latent space of stochastic diffusion models" (ICCV 2023), section 4.2, with edits whose true result
 is known. An edit succeeds when the probe reads the new attribute; it keeps the rest when all other attributes and the
-pose are as before (`minidiff.evaluation.attributes.outcomes`). Settings are chosen on edits of other pictures, by success x kept.
+pose are as before (`minidiff.evaluation.attributes.outcomes`). Settings are chosen on edits of other pictures, by success x kept:
+all of them on a few edits in few steps, and the best few of each method once more on more edits in all steps.
 """
 
 import time
@@ -33,10 +34,15 @@ from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
 
 TUNING, HELD_OUT = 1, 2  # seeds of Critters
-QUICK = {"n": 1, "tuning": 1, "steps": 5, "strengths": (0.6,), "scales": (1.0, 3.0), "etas": (1.0,)}
+QUICK = {
+    "n": 1, "tuning": 1, "screening": 1, "kept": 1, "steps": 5, "screening_steps": 4, "strengths": (0.6,),
+    "scales": (1.0, 3.0), "etas": (1.0,),
+}  # fmt: skip
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> title and arguments of `edit`
     "cyclediffusion": ("CycleDiffusion", {}),
     "control": ("CycleDiffusion, attention control", {"control": Control()}),
+    "local": ("CycleDiffusion, local", {"local": 0.5}),
+    "local-control": ("CycleDiffusion, local, attention control", {"local": 0.5, "control": Control()}),
     "edit-friendly": ("edit-friendly", {"trajectory": "independent"}),
     "sdedit": ("SDEdit", {"method": "sdedit"}),
     "ddib": ("DDIB", {"method": "ddib"}),
@@ -60,7 +66,10 @@ class Setting:
 def study(
     n: int = 50,
     tuning: int = 12,
+    screening: int = 4,
+    kept: int = 4,
     steps: int = 50,
+    screening_steps: int = 20,
     strengths: Sequence[float] = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0),
     scales: Sequence[float] = (1.0, 2.0, 3.0, 5.0),
     etas: Sequence[float] = (0.1, 1.0),
@@ -68,25 +77,42 @@ def study(
     methods: Sequence[str] = tuple(METHODS),
     load: Callable = zoo.load,
 ) -> Report:
-    """n held-out edits of each kind, by each method at the setting that was best on `tuning` others of each kind."""
+    """n held-out edits of each kind, by each method at its best setting: of all in `screening_steps` steps on `screening` other
+    edits of each kind the best `kept`, and of these the best in `steps` steps on `tuning` edits of each kind."""
     model, probe, report = load("critters-text"), load("critters-probe"), Report()
     size = model.image_shape[-1]
-    trial, held_out = (edits(count, seed, kinds, size) for seed, count in ((TUNING, tuning), (HELD_OUT, n)))
-    settings = [
-        Setting(method, strength, scale, eta)
+    few, trial, held_out = (
+        edits(count, seed, kinds, size) for seed, count in ((TUNING, screening), (TUNING, tuning), (HELD_OUT, n))
+    )
+    settings = {
+        method: [
+            Setting(method, strength, scale, eta)
+            for strength, scale, eta in product(strengths, scales, (0.0,) if method == "ddib" else etas)
+        ]
         for method in methods
-        for strength, scale, eta in product(strengths, scales, (0.0,) if method == "ddib" else etas)
-    ]
+    }
+    rounds = [sum(len(each) for each in settings.values()), sum(min(kept, len(each)) for each in settings.values())]
+    total = rounds[0] * len(few) + rounds[1] * len(trial) + len(methods) * len(held_out)
     best, shown = {}, {}
-    with tqdm(total=len(settings) * len(trial) + len(methods) * len(held_out), desc="editing", unit="edit") as bar:
-        for setting in settings:
-            images, _ = run(model, trial, setting, steps)
-            marks = verdict(probe, images, trial)
-            report.rows += as_rows(f"editing/tuning/{setting.path}", marks, TUNING)
-            if setting.method not in best or _product(marks) > best[setting.method][0]:
-                best[setting.method] = _product(marks), setting
-            bar.update(len(trial))
-        for method, (_, setting) in best.items():
+    with tqdm(total=total, desc="editing", unit="edit") as bar:
+
+        def products(todo: Edits, tried: Sequence[Setting], steps: int, stage: str) -> list[float]:
+            """Success x kept of each setting, into the report, too."""
+            found = []
+            for setting in tried:
+                marks = verdict(probe, run(model, todo, setting, steps)[0], todo)
+                report.rows += as_rows(f"editing/{stage}/{setting.path}", marks, TUNING)
+                found.append(_product(marks))
+                bar.update(len(todo))
+            return found
+
+        for method, candidates in settings.items():
+            screened = products(few, candidates, screening_steps, "screening")
+            order = sorted(range(len(candidates)), key=lambda k: -screened[k])
+            finalists = [candidates[k] for k in order[:kept]]
+            values = products(trial, finalists, steps, "tuning")
+            best[method] = finalists[values.index(max(values))]
+        for method, setting in best.items():
             images, cost = run(model, held_out, setting, steps)
             path = f"editing/best/{method}"
             report.rows += as_rows(
