@@ -1,6 +1,6 @@
 """A training step beside diffusers, smalldiffusion and denoising-diffusion-pytorch, where those are installed.
 
-Each with its own network of about as many parameters, its own noise and loss, on latents of one shape, with AdamW.
+Each with its own network of about as many parameters, its own noise and loss, on latents of one shape, with the same AdamW.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from benchmarks import clock, peers
 from minidiff import zoo
 from minidiff.evaluation.results import Table, row
 from minidiff.evaluation.studies.report import Report
+from minidiff.fast.learning import quick_convolutions
 from minidiff.generators import LatentDiffusion
 
 QUICK = {"batches": (2,), "budget": 0.5}
@@ -45,7 +46,8 @@ def ours(model: LatentDiffusion) -> peers.Rival:
 
     def loss(x0: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         t = torch.randint(denoiser.schedule.T, (len(x0),), device=x0.device)
-        return denoiser.loss(x0, eps, t).mean()
+        with quick_convolutions(denoiser.net):  # as `minidiff train` does
+            return denoiser.loss(x0, eps, t).mean()
 
     return peers.Rival(denoiser, loss)
 
@@ -53,7 +55,7 @@ def ours(model: LatentDiffusion) -> peers.Rival:
 def stepper(rival: peers.Rival, model: LatentDiffusion, batch: int) -> Callable[[], None]:
     """One step of training after the other, on latents that are there already."""
     net = rival.net.train().to(model.device)
-    adam = torch.optim.AdamW(net.parameters(), lr=1e-5)
+    adam = torch.optim.AdamW(net.parameters(), lr=1e-5, fused=True)
     x0 = torch.randn(batch, *model.latent_shape, device=model.device)
 
     def step() -> None:

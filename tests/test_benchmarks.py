@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import re
 from functools import partial
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarks import __main__ as command
 from benchmarks import afhq_costs, clock, drawing, editing, peers, quality
 from minidiff import zoo
 from minidiff.evaluation import results
+from minidiff.evaluation.documents import MARK, documents
 from minidiff.fast import measure
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.nets.unet import UNetConfig
@@ -60,6 +62,18 @@ def test_the_quick_form_of_every_benchmark(name, quick, tmp_path, tiny_load):
         assert cells & names, f"{table.corner}: a table without a figure"
     text = command.report.write(tmp_path).read_text()
     assert f"## {name}" in text and "these figures mean nothing" in text
+    assert quoted(name) <= {without_sizes(row) for row in names}  # what README and book will quote
+
+
+def quoted(name):
+    """The rows of a benchmark that texts quote, but for the sizes, which are others in a quick run."""
+    texts = [path.read_text(encoding="utf-8") for path in documents(command.FOLDER.parents[1])]
+    marks = [match for text in texts for match in MARK.finditer(text) if match["kind"] == "benchmarks"]
+    return {without_sizes(match["what"]) for match in marks if match["name"] == name}
+
+
+def without_sizes(row):
+    return re.sub(r"\d+", "N", row)
 
 
 def test_an_unknown_benchmark_is_refused():

@@ -14,6 +14,7 @@ from minidiff import cli, zoo
 from minidiff.data.critters import NAMES, Critters
 from minidiff.data.folder import ImageFolder
 from minidiff.doctor import checks, healthy
+from minidiff.fast import measure
 from minidiff.worlds import held_out, read_images, truth
 
 COMMANDS = ("tour", "train", "sample", "translate", "edit", "guide", "reproduce", "export", "lab", "doctor", "data")
@@ -205,6 +206,21 @@ def test_any_family_is_sampled_and_guided(minidiff_says, judged, tmp_path):
     for name, numbers in (("critters-gan", 8), ("critters-diffae", 16 + 4 * 8 * 8)):
         code, out, err = minidiff_says("guide", "--model", name, *WISH)
         assert code == 0 and f"{numbers // 2} is usual" in out and (tmp_path / "guide.png").exists(), err
+
+
+def test_fast_pictures_are_the_same(minidiff_says, judged, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(measure, "SIZES", (1,))
+    monkeypatch.setattr(measure, "known", {})
+    ways = [("sample", "critters-diffae", "--steps", 3), ("translate", "--steps", 4, "--strength", 0.5, "-n", 2)]
+    for way in (*ways, ("sample", "critters-gan")):
+        found = []
+        for more in ((), ("--fast",)):
+            code, _, err = minidiff_says(*way, *more, "--out", "picture.png")
+            assert code == 0, err
+            with Image.open(tmp_path / "picture.png") as picture:
+                found.append(np.asarray(picture).astype(int))
+        assert abs(found[0] - found[1]).max() <= 1
 
 
 def test_settings_that_a_family_does_not_have_are_refused(minidiff_says, judged, tmp_path):

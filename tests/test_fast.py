@@ -11,6 +11,7 @@ from torch import nn
 import minidiff
 from minidiff.conditioning import Condition
 from minidiff.cycle import translate
+from minidiff.denoiser import Denoiser
 from minidiff.edit import edit
 from minidiff.families import FAMILIES
 from minidiff.fast import FORMS, can_be_recorded, copies, half, hurry, measure, quick
@@ -218,6 +219,17 @@ def test_the_default_dtype_has_no_say(lively_load, monkeypatch):
             assert (model.sample(2, fast=form) - plain).abs().max() < 1e-4
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("form", QUICK)
+def test_a_network_that_sees_patches(lively_load, form):
+    """Pictures of 32 x 32 are as large for it as latents of 16 x 16."""
+    model = lively_load("critters-cat")
+    net = UNet(UNetConfig(in_channels=3, patch=2, channels=(8, 32), attention=(False, True), time=16)).eval()
+    nn.init.normal_(net.last.weight)
+    model = model.replace(autoencoder=Identity(), denoiser=Denoiser(net, model.denoiser.schedule), steps=2)
+    assert quick(model, form).denoiser is not model.denoiser
+    assert (model.sample(2, fast=form) - model.sample(2)).abs().max() < 1e-4
 
 
 def test_a_network_that_never_looks_at_its_tokens():

@@ -106,7 +106,9 @@ def fastest(model: InLatents, count: int) -> measure.Plan:
 
 def has_quick_unet(model: InLatents) -> bool:
     plain = plain_denoiser(model)
-    return type(plain) is Denoiser and max(model.latent_shape[1:]) <= LARGEST and has_quick_form(plain.net)
+    if type(plain) is not Denoiser or not has_quick_form(plain.net):
+        return False
+    return max(model.latent_shape[1:]) <= LARGEST * plain.net.config.patch
 
 
 def plain_denoiser(model: InLatents) -> Any:

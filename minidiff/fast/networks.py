@@ -66,7 +66,7 @@ class QuickUNet:
     @torch.inference_mode()
     def __call__(self, x: Tensor, t: float, told: Told) -> Tensor:
         shifts, layers = iter(self.at(t)), iter(told.keys_values)
-        h = pixels_first(x.float())
+        h = pixels_first(F.pixel_unshuffle(x.float(), self.config.patch))
         if told.features is not None:
             h = torch.cat([repeated(h, told.features.shape[2]), told.features], dim=3)
         h = self.first(h)
@@ -79,7 +79,8 @@ class QuickUNet:
             h = torch.cat([h, repeated(crossings[level], h.shape[2])], dim=3)
             h = self.up[level](h, next(shifts), layers, told)
             h = shuffle(self.grow[level - 1](h), 2) if level else h
-        return pixels_last(repeated(self.last(F.silu(self.norm(h), inplace=True)), told.rows)).to(x.dtype)
+        h = repeated(self.last(F.silu(self.norm(h), inplace=True)), told.rows)
+        return F.pixel_shuffle(pixels_last(h), self.config.patch).to(x.dtype)
 
     def at(self, t: float) -> list[Shifted]:
         """What noise level t makes of each block's second norm, in the order they are asked: its scale and shift, and time's,

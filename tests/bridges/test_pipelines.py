@@ -75,6 +75,15 @@ def test_the_command_line_draws_from_a_folder(minidiff_says, pixels):
     assert code == 2 and "--save-memory: only for pipelines of diffusers, critters-text is small" in err
 
 
+def test_fast_asks_networks_of_others_as_they_are(model, pixels):
+    """The captioned model stands for Stable Diffusion."""
+    told = model.given("cat", scale=2.0)
+    ours = model.replace(autoencoder=Identity(), image_shape=model.latent_shape).given("cat")
+    for each in (told, ours, load_pipeline(pixels).replace(steps=3)):
+        for fast in (True, "winograd"):
+            torch.testing.assert_close(each.sample(2, fast=fast), each.sample(2), rtol=0, atol=1e-5)
+
+
 def test_the_size_can_be_given(pixel_unet):
     pipe = diffusers.DDPMPipeline(pixel_unet, diffusers.DDPMScheduler())
     assert from_pipeline(pipe, size=16).image_shape == (3, 16, 16)
