@@ -329,18 +329,17 @@ for scale, row in measured.items():
 lines = {name: [row[name] for row in measured.values()] for name in ("all", "pattern", "background")}
 alt = "Shares right over the scale: backgrounds all right from 1 on, patterns and whole captions rising up to 5."
 plot.curves(lines, x=list(measured), xlabel="guidance scale", ylabel="share right", alt=alt)
-easy = ("species", "coat", "glasses", "hat", "background")
+easy, hard = ("species", "glasses", "hat", "background"), ("coat", "pattern", "mood")
 assert min(measured[1.0][name] for name in easy) > 0.9 and measured[5.0]["all"] > 1.5 * measured[1.0]["all"]
-assert measured[5.0]["pattern"] > measured[1.0]["pattern"] + 0.1 and measured[5.0]["mood"] < 0.8
+assert all(measured[5.0][name] > measured[1.0][name] + 0.05 for name in hard)
 assert measured[5.0]["contrast"] > measured[2.0]["contrast"] > measured[1.0]["contrast"]
 
 # %% [markdown]
 # *Shares of the 32 captions of which an attribute is right; "all" is the share in which every one is.*
 #
-# Species, coat, accessories and background are right without any guidance: this model listens well where much of the
-# picture is at stake. The pattern of a coat is less of it, and there guidance helps: with scale 5 about twice as many
-# captions are right in every word. The mood stays the weakest. A mouth is a line of one or two pixels, this small model
-# has hardly learnt to bend it, and **nobody can insist on what was not learnt**. Contrast rises with the scale.
+# Species, accessories and background are right without any guidance: this model listens well where much of the picture is
+# at stake. Less of it is at stake in the pattern of a coat, in its exact colour and in the bend of a mouth, and there
+# guidance helps: with scale 5 nearly twice as many captions are right in every word. Contrast rises with the scale.
 #
 # Variety is the other side of the bargain. Ask for the same thing forty-eight times and let the probe measure the crowd.
 
@@ -391,30 +390,35 @@ assert timed["clean half"][0] > timed["noisy half"][0] + 0.1 and timed["clean ha
 # ## 7. Away from what?
 #
 # Equation (1) leads away from $\epsilon_\varnothing$. Nothing says that this must be the empty caption. Put a *negative
-# prompt* there, and the model is led away from it. Ask for a dog, of which nothing more is said, and away from orange:
+# prompt* there, and the model is led away from it. Ask for a dog, of which nothing more is said, and away from orange, in
+# two ways:
+
 
 # %%
-plain = text.given("a dog", scale=3.0).sample(48, seeds=700).clamp(-1, 1)
-without = text.given("a dog", negative="an orange dog", scale=3.0).sample(48, seeds=700).clamp(-1, 1)
-
-
 def share(images, name, value):
     """How many of the pictures have this attribute, as the probe reads it."""
     return sum(read[name] == value for read in read_attributes(read_all(probe, images))) / len(images)
 
 
-before, after = (share(images, "coat", "orange") for images in (plain, without))
-dogs = share(without, "species", "dog")
-print(f"orange: {before:.0%} of the dogs, {after:.0%} with the negative prompt; still dogs: {dogs:.0%}")
-alt = "Eight dogs, some of them orange; the same noises with a negative prompt: no orange dog among them."
-plot.grid([plain[:8], without[:8]], row_labels=["a dog", "and not orange"], alt=alt)
-assert before > 0.1 and after == 0 and dogs > 0.8
+crowds = {"a dog": text.given("a dog", scale=3.0).sample(48, seeds=700).clamp(-1, 1)}
+for negative in ("an orange dog", "an orange cat"):
+    led = text.given("a dog", negative=negative, scale=3.0)
+    crowds[f"not {negative}"] = led.sample(48, seeds=700).clamp(-1, 1)
+orange = {name: share(crowd, "coat", "orange") for name, crowd in crowds.items()}
+dogs = {name: share(crowd, "species", "dog") for name, crowd in crowds.items()}
+for name in crowds:
+    print(f"{name:18} orange {orange[name]:.0%}, dogs {dogs[name]:.0%}")
+alt = "Eight dogs, some orange; by the same noises none orange: first white and blue faces without much of a dog, then dogs."
+plot.grid([crowd[:8] for crowd in crowds.values()], row_labels=list(crowds), alt=alt)
+assert orange["a dog"] > 0.1 and orange["not an orange dog"] == orange["not an orange cat"] == 0
+assert dogs["not an orange dog"] < 0.8 < dogs["not an orange cat"]
 
 # %% [markdown]
-# *Column by column the same noise. Look at what became of the orange dog, and of the brown ones.*
+# *Column by column the same noise. Look at what became of the orange dogs, and then at how much of a dog is left.*
 #
-# No orange dog is left. But the model did not pick its next best coat: it went as far from orange as it could, to white
-# and to blue.
+# No orange dog is left. But led away from "an orange dog" many are no dogs either: away from a thing means away from all
+# that makes it typical. A negative prompt that shares nothing with the wish but what is to go does less harm. And the model
+# did not pick its next best coat: it went as far from orange as it could, to white and to blue.
 #
 # A negative prompt is not a "not" inside a sentence. It takes the place of the empty caption in (1), and with scale 1 it
 # has no effect at all, for then the second term is zero:
@@ -518,7 +522,9 @@ alt = "Seven rows of six critters: some all as asked, some of any kind, some of 
 plot.grid(list(made.values()), row_labels=list(made), alt=alt)
 obeyed = {letter: right(images, [parse(ask)] * 6) for letter, images in made.items()}
 print("every word right:", {letter: round(hit, 2) for letter, hit in obeyed.items()})
-assert obeyed["A"] >= obeyed["C"] > obeyed["B"] == obeyed["D"] == obeyed["G"] == 0
+apart = (made["G"] - made["C"]).abs().mean()
+print(f"mean distance from G to C: {apart:.2f}")
+assert obeyed["A"] >= obeyed["C"] > obeyed["B"] == obeyed["D"] == 0 and apart > 0.1
 assert made["F"].std() > 1.2 * made["C"].std() and made["E"].std() < made["C"].std()
 
 # %% [markdown]
@@ -530,7 +536,7 @@ assert made["F"].std() > 1.2 * made["C"].std() and made["E"].std() < made["C"].s
 # - **E**, guided in the cleaner half only. The second picture shows it: its background is the one that plain sampling made.
 #   It is a fault only if you did not choose it (section 6).
 # - **F**, scale 15 from another model. Every word is there, shouted: glaring colours and torn edges. Scales do not travel.
-# - **G**, padding attended to. Empty places count as words, and the background takes a colour that nobody asked for.
+# - **G**, padding attended to. Empty places count as words, and water down those that were said: the orange turns pale.
 # ```
 #
 # ## Summary

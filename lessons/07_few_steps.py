@@ -588,7 +588,9 @@ for label, (name, *spacing) in runs.items():
         pictures = solver(name, calls, *spacing).sample(SAMPLES, seeds=1000, fast=True)
         quality[label].append(frechet_distance(read_all(probe, pictures)["features"], crowd))
     print(f"{label:14} Frechet distance: " + "  ".join(f"{n} calls {q:.0f}" for n, q in zip(BUDGETS, quality[label])))
-alt = "Frechet distance over calls: that of eta 1 lies above the others, most at 5 calls; those without noise are close."
+alt = (
+    "Frechet distance over calls: that of eta 1 lies above the others, most at 5 calls; those without noise are close."
+)
 plot.curves(quality, x=BUDGETS[:3], xlabel="calls", ylabel="Frechet distance, 64 samples", alt=alt)
 best = min(map(min, quality.values()))
 reach = {label: next((n for n, q in zip(BUDGETS, row) if q <= 1.2 * best), None) for label, row in quality.items()}
