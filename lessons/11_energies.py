@@ -37,7 +37,7 @@ from minidiff.seeds import as_seeds, normal, uniform
 cat = minidiff.load("critters-cat").replace(sampler="unipc", steps=5, recompute=False)  # eta = 0; section 6 explains
 probe, judge, clip = (minidiff.load(name) for name in ("critters-probe", "study-probe", "critters-clip"))
 glasses, tilt = energies.classifier(probe, "glasses"), energies.factor(probe, "tilt", 0.3)
-wishes = {"glasses": 5 * glasses, "glasses and tilt": 5 * glasses + 10 * tilt}
+wishes = {"glasses": 5 * glasses, "glasses and tilt": 5 * glasses + 20 * tilt}
 short = {"steps": 16, "step_size": 0.1, "last_step_size": 0.03}
 chains = {name: list(guide(cat, wish, count=6, **short)) for name, wish in wishes.items()}
 before = chains["glasses"][0].images()
@@ -46,8 +46,8 @@ alt = "Six cats as the model draws them; the same codes led to cats with glasses
 plot.grid([before, *after.values()], row_labels=["as it likes", *after], alt=alt)
 
 # %% [markdown]
-# *Each column begins with one code. Look for what the wish changes, and for what it leaves alone: nothing was asked about
-# coats and backgrounds.*
+# *Each column begins with one code. Look at the eyes in the second row, at the heads in the third. Coats and backgrounds
+# drift, because the codes walk about; nothing was asked about them.*
 #
 # ```{tip}
 # **After this lesson you can**
@@ -83,8 +83,8 @@ seen = {}
 for name, images in {"as it likes": plain, **after}.items():
     seen[name] = judged(images).mean().item(), judged(images, "tilt").mean().item()
     print(f"{name:18} with glasses {seen[name][0]:4.0%}, mean tilt {seen[name][1]:5.2f}")
-(r0, t0), (r1, _), (r2, t2) = seen.values()
-assert r0 < 0.4 and min(r1, r2) >= 0.6 and t2 > t0 + 0.1
+(r0, t0), (r1, t1), (r2, t2) = seen.values()
+assert r0 < 0.4 and min(r1, r2) >= 0.6 and t2 > max(t0, t1) + 0.06
 
 # %% [markdown]
 # ## 1. Do it wrong first, twice
@@ -136,12 +136,13 @@ print("|z|^2 / d:", {k: [round(v, 2) for v in values.tolist()] for k, values in 
 alt = "Six cats in hats from Adam, smeared and in glaring colours; six drawn cats in clean blue hats."
 plot.grid([broken, real], row_labels=["Adam", "drawn"], alt=alt)
 assert (length["at the start"] - 1).abs().max() < 0.3 and length["after Adam"].min() > 1.6
+assert scores["by Adam"] < scores["drawn with a blue hat"] + 0.1
 
 # %% [markdown]
-# *Compare the two rows, and then the two energies: the broken pictures are those that CLIP likes as well, or better.*
+# *Compare the two rows, and then the two energies. CLIP hardly sees a difference.*
 #
-# Here the pictures left the sheet through another door. The squared length of $d = 512$ standard normal numbers is $d$ up
-# to a few per cent: all codes lie on a thin shell. The energy does not know that. Nothing held the codes back, so they
+# Here the pictures left the sheet through another door. The squared length of $d = 512$ standard normal numbers is $d$, give
+# or take six per cent: all codes lie on a thin shell. The energy does not know that. Nothing held the codes back, so they
 # left the shell, and the model was asked about noise that it had never seen.
 #
 # ## 2. What is being asked for?
@@ -212,8 +213,16 @@ seeds, eye = as_seeds(0, COUNT), torch.eye(2, dtype=torch.float64)
 start = normal(seeds, (2,), "code", torch.float64)
 precision = eye + WEIGHT * torch.outer(A, A)
 mean, exact = torch.linalg.solve(precision, WEIGHT * A * Y), torch.linalg.inv(precision)
-U = lambda z: 0.5 * z.square().sum(1) + WEIGHT * 0.5 * (z @ A - Y).square()  # noqa: E731
-slope = lambda z: z + WEIGHT * (z @ A - Y)[:, None] * A  # noqa: E731
+
+
+def U(z, weight=WEIGHT):
+    return 0.5 * z.square().sum(1) + weight * 0.5 * (z @ A - Y).square()
+
+
+def slope(z, weight=WEIGHT):
+    return z + weight * (z @ A - Y)[:, None] * A
+
+
 wish = WEIGHT * energies.pixels(torch.full((1, 1, 1), Y, dtype=torch.float64))  # 0.5 (x - y)^2
 
 found = {}
@@ -269,14 +278,11 @@ for h in (0.1, 0.3, 0.6):
 #
 # Now the cat model. From $z$ through five steps of a sampler, an autoencoder and a probe to $E$, everything is
 # differentiable, and `potential` differentiates it. Nothing else changes. Ask for a head that is tilted by 0.3, with three
-# weights: as a Gaussian wish, $0.3$ up to one spread of the world's tilts, to a half of one, to a fifth.
+# weights: as a Gaussian wish, $0.3$ up to one spread of the world's tilts, to a half of one, to a quarter.
 
 # %%
-WEIGHTS = {1.0: 0.2, 5.0: 0.1, 25.0: 0.05}  # weight: first step size
-runs = {
-    weight: list(guide(cat, weight * tilt, count=6, steps=16, step_size=h, last_step_size=h / 4))
-    for weight, h in WEIGHTS.items()
-}
+SIZES = {1.0: 0.3, 4.0: 0.2, 16.0: 0.08}  # weight: step size
+runs = {weight: list(guide(cat, weight * tilt, count=6, steps=18, step_size=h)) for weight, h in SIZES.items()}
 table = {0.0: (tilt(before).mean().item(), judged(before, "tilt"), runs[1.0][0])}
 for weight, run in runs.items():
     energy = torch.stack([state.parts[:, 0] for state in run[-6:]]).mean().item()
@@ -284,11 +290,11 @@ for weight, run in runs.items():
 for weight, (energy, tilts, state) in table.items():
     print(f"weight {weight:4g}: mean E {energy:6.3f}, weight x E {weight * energy:5.2f}; the judge reads tilts "
           f"{tilts.mean():5.2f} +- {tilts.std():.2f}; |z|^2 / d {2 * state.prior.mean() / 512:.2f}")  # fmt: skip
-alt = "Six cats at rising weight: tilted either way at 0, more and more alike in tilt, all leaning to one side at 25."
+alt = "Six cats at rising weight: tilted either way at 0, more and more alike in tilt, nearly all leaning to one side at 16."
 pictures = [state.images() for *_, state in table.values()]
 plot.grid(pictures, row_labels=[f"weight {weight:g}" for weight in table], alt=alt)
 (e0, t0, _), (e1, _, _), (e2, _, _), (e3, t3, last) = table.values()
-assert e0 > 1.3 * e1 > 1.3**2 * e2 > 1.3**3 * e3  # the colder, the lower
+assert e0 > 1.2 * e1 > 1.2**2 * e2 > 1.2**3 * e3  # the colder, the lower
 assert t3.std() < 0.6 * t0.std() and abs(t3.mean() - 0.3) < 0.12 < abs(t0.mean() - 0.3)  # and the more alike
 assert 0.7 < 2 * last.prior.mean() / 512 < 1.5
 
@@ -308,7 +314,7 @@ for h in (0.1, 0.6):
     states = list(guide(cat, 5 * tilt, count=4, steps=5, step_size=h, adjusted=True))[1:]
     kept[h] = torch.stack([state.accepted for state in states]).float().mean().item()
 print("accepted:", {f"h = {h}": round(rate, 2) for h, rate in kept.items()})
-assert kept[0.1] > kept[0.6] and kept[0.1] > 0.4
+assert kept[0.1] > kept[0.6] and kept[0.1] > 0.3
 
 # %% [markdown]
 # Lesson 6 found that classifier-free guidance does *not* sample from the distribution that its formula suggests. Here the
@@ -330,8 +336,8 @@ assert kept[0.1] > kept[0.6] and kept[0.1] > 0.4
 # Energies add, because likelihoods multiply, and a number in front multiplies the weight. One can also type them:
 
 # %%
-typed = in_words("5 * glasses + 10 * tilt = 0.3", probe=probe)
-assert torch.allclose(typed(before), (5 * glasses + 10 * tilt)(before), atol=1e-4)
+typed = in_words("5 * glasses + 20 * tilt = 0.3", probe=probe)
+assert torch.allclose(typed(before), wishes["glasses and tilt"](before), atol=1e-4)
 print(typed)
 
 # %% [markdown]
@@ -348,33 +354,33 @@ said = 500 * energies.clip(clip, "a cat wearing a blue hat", copies=4)
 *_, hats = guide(cat, said, count=6, **short)
 left = torch.zeros(1, 64, 64)
 left[..., :32] = 1
-*_, halves = guide(cat, 0.03 * energies.pixels(cats[3], left), count=6, steps=16, step_size=0.05)
-rows = [hats.images(), torch.cat([cats[3:4] * left + left - 1, halves.images()[:5]])]
-alt = "Six cats with hats. Below, the left half of a cat, and five cats that go with it, alike in background and place."
+*_, halves = guide(cat, 0.3 * energies.pixels(cats[3], left), count=5, steps=14, step_size=0.03, last_step_size=0.01)
+rows = [hats.images(), torch.cat([cats[3:4] * left + left - 1, halves.images()])]
+alt = "Six cats with hats. Below, the left half of a cat, and five cats that go with it more or less."
 plot.grid(rows, row_labels=["CLIP: a blue hat", "half a cat"], alt=alt)
 share = judged(plain, "hat").mean().item(), judged(rows[0], "hat").mean().item()
-far = [(left * (images - cats[3])).square().mean().sqrt().item() for images in (before, halves.images())]
+far = [(left * (images - cats[3])).square().mean().sqrt().item() for images in (before[:5], halves.images())]
 print(f"hats: {share[0]:.0%} of the plain cats, {share[1]:.0%} of these")
 print(f"RMS distance to the given half: {far[0]:.2f} at the start, {far[1]:.2f} at the end")
-assert share[0] < 0.4 and share[1] >= 0.6 and far[1] < 0.8 * far[0]
+assert share[0] < 0.4 and share[1] >= 0.6 and far[1] < 0.85 * far[0]
 
 # %% [markdown]
-# *First row: which of the hats are blue? Second row: the first picture shows all that was given.*
+# *First row: which of the hats are blue? Second row: the first picture shows all that was given. Compare backgrounds and coats
+# with it.*
 #
-# A weight of 0.03 looks small, but it counts for 6,144 numbers, each with noise of std $1/\sqrt{0.03} \approx 6$. Together they
-# still fix the background and the place. To come nearer you need a larger weight, so smaller steps (section 3) and many
-# more of them. If one answer is enough, `minidiff.projection.project` searches for the likeliest code, the top of (1).
-#
-# <!-- TODO(model): a row with `identity: ...` once `critters-identity` is trained. -->
+# The weight of 0.3 looks small, but it counts for 6,144 numbers. Steps have to be small as well (section 3). Where a cat keeps
+# a background that does not fit, its chain is stuck: the world has only so many colours, between two of them lie pictures that
+# the model hardly ever draws, and small steps do not jump. Short chains find an answer near their start, not all answers. If
+# you want one answer only, `minidiff.projection.project` searches for the likeliest code, the top of (1).
 
 # %% [markdown]
 # ## 6. What a gradient through a sampler costs
 #
-# To walk back, autograd keeps what every layer saw on the way. With $S$ steps of a sampler it keeps $S$ times as much. There
-# are two ways out. **Fewer steps**: with $\eta = 0$ the code is where the path starts, and means nearly the same in 5 steps
-# as in 50. All chains above ran in 5; `guide(..., gradient_steps=5)` does that for a model of any number of steps and draws
-# the final pictures in all of them. **Recompute**: keep only the $S$ states, and look through the network once more on the
-# way back (Chen et al., 2016). The gradient is the same.
+# To walk back, autograd keeps what every layer saw on the way. With $S$ steps of a sampler it keeps $S$ times as much.
+# There are two ways out. **Fewer steps**: with $\eta = 0$ the code is where the path starts, and means nearly the same
+# in 5 steps as in 25 (checked below). All chains above ran in 5; `guide(..., gradient_steps=5)` does that for a model
+# of any number of steps and draws the final pictures in all of them. **Recompute**: keep only the $S$ states, and look
+# through the network once more on the way back (Chen et al., 2016). The gradient is the same.
 
 
 # %%
@@ -400,10 +406,15 @@ for steps in (5, 10, 20):
     print(f"{steps:2} steps: {full:6.1f} MB for one picture, recomputed {lean:5.2f} MB; gradients differ by "
           f"{(ours - theirs).abs().max() / theirs.abs().max():.0e}")  # fmt: skip
     assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max())
+first_codes = chains["glasses"][0].code
+more_steps = cat.replace(steps=25).decode(first_codes)
+apart, other = ((before - x).square().mean().sqrt().item() for x in (more_steps, before.roll(1, 0)))
+print(f"from 5 to 25 steps a picture changes by {apart:.2f} RMS; to the next code by {other:.2f}")
+assert apart < 0.6 * other
 assert memory[20][1] > 3.5 * memory[5][1] and memory[20][0] < 0.25 * memory[5][1]
 
 # %% [markdown]
-# Recomputing costs about a third more time and is what the package does unless you say `recompute=False`, as the first cell
+# Recomputing costs a third to a half more time and is what the package does unless you say `recompute=False`, as the first cell
 # did: five steps of a small network fit into any memory.
 #
 # ## 7. Another generator, the same wish
@@ -451,8 +462,8 @@ assert all(end < 0.7 * start for start, end in fall.values())
 # The chains of section 4, once more: choose a weight and walk along the chain.
 
 # %%
-weight_slider = widgets.SelectionSlider(options=[1.0, 5.0, 25.0], value=1.0, description="weight")
-step_slider = widgets.IntSlider(value=0, min=0, max=16, description="step", continuous_update=False)
+weight_slider = widgets.SelectionSlider(options=list(runs), value=1.0, description="weight")
+step_slider = widgets.IntSlider(value=0, min=0, max=18, description="step", continuous_update=False)
 canvas = widgets.HTML()
 
 
@@ -472,8 +483,8 @@ def redraw(change=None):
 for control in (weight_slider, step_slider):
     control.observe(redraw, names="value")
 redraw()
-first, weight_slider.value, step_slider.value = canvas.value, 25.0, 16  # what your hand does
-assert canvas.value != first and "weight 25 after 16 steps" in canvas.value
+first, weight_slider.value, step_slider.value = canvas.value, 16.0, 18  # what your hand does
+assert canvas.value != first and "weight 16 after 18 steps" in canvas.value
 widgets.VBox([weight_slider, step_slider, canvas])
 
 # %% [markdown]
@@ -484,8 +495,8 @@ widgets.VBox([weight_slider, step_slider, canvas])
 # The pixel of section 3 with $h = 0.3$, from the same codes and the same noise. One chain is right. Each of the others has
 # one mistake that real programs have had:
 #
-# $h$ in place of $h/2$ · noise of size $h$ in place of $\sqrt h$ · no noise · no prior · a weight twenty-five times as large
-# with the same $h$. Which is which?
+# $h$ in place of $h/2$ · noise of size $h$ in place of $\sqrt h$ · no noise · no prior · a weight twenty-five times as
+# large with the same $h$. Which is which?
 
 # %%
 H = 0.3
@@ -494,7 +505,7 @@ H = 0.3
 def faulty(drift, noise, prior=1.0, weight=WEIGHT, steps=40):
     z = start[:600]
     for k in range(1, steps + 1):
-        gradient = prior * z + weight * (z @ A - Y)[:, None] * A
+        gradient = slope(z, weight) - (1 - prior) * z
         z = z - drift * gradient + noise * normal(seeds[:600], (2,), f"langevin {k}", z.dtype)
     return z
 
@@ -514,13 +525,16 @@ for ax, (letter, z) in zip(axes.flat, ended.items()):
     ax.plot(*z.T.numpy(), ".", markersize=2, color=plot.COLOURS[0])
     ax.plot(*ring.T.numpy(), color=plot.COLOURS[1])
     ax.set(title=letter, xlim=(-6, 8), ylim=(-7, 7))
-alt = "Six clouds: A long and stretched along one line, B a single dot, C round, D empty, E fills the ellipse, F small."
+alt = "Six clouds: A long and stretched along one line, B a single dot, C lying across, D empty, E fills the ellipse, F small."
 plot.show(fig, alt=alt)
 
 # %%
+_, refused = chain(start, lambda z: U(z, 25 * WEIGHT), lambda z: slope(z, 25 * WEIGHT), H, 20, seeds, adjusted=True)
 spread = {letter: z.T.cov().trace().item() for letter, z in ended.items()}
 print("total variance:", {letter: f"{value:.3g}" for letter, value in spread.items()}, f"truth {exact.trace():.3g}")
 assert spread["A"] > 4 * spread["E"] and spread["B"] < 1e-3 and spread["D"] > 1e6 and spread["F"] < 0.7 * exact.trace()
+print(f"D with the Metropolis step: {refused:.1%} of the steps accepted")
+assert refused < 0.05
 assert torch.allclose(ended["B"].mean(0), mean, atol=0.05) and 0.9 < spread["E"] / exact.trace() < 1.4
 
 # %% [markdown]
@@ -528,11 +542,12 @@ assert torch.allclose(ended["B"].mean(0), mean, atol=0.05) and 0.9 < spread["E"]
 # - **A, no prior.** The wish fixes one direction of the code. In the other nothing pulls back, and the chain is a random
 #   walk: section 1's second attempt with noise.
 # - **B, no noise.** Six hundred chains, one point: the likeliest code. A fine answer to "which is best?", and no answer to
-#   "what is there?". In 512 dimensions that point lies far *inside* the shell and its picture is bland.
-# - **C, $h$ in place of $h/2$.** Twice the pull for the same noise. Along the free direction the spread is too small; along
-#   the other $hp$ is now near 4, and the cloud is wide. Mistakes of this kind hide well: test the variance with no energy.
-# - **D, a weight too large for the step.** $hp > 4$: the chain has exploded and left the picture. MALA would refuse nearly
-#   every step instead, and stand still.
+#   "what is there?". In 512 dimensions the likeliest code of all is 0, far *inside* the shell.
+# - **C, $h$ in place of $h/2$.** Twice the pull for the same noise. Where the wish is silent the spread is too small; where it
+#   speaks each step overshoots to the other side, and the cloud lies across. With a smaller step only the first remains, and
+#   nobody would notice: test the variance with no energy.
+# - **D, a weight too large for the step.** $hp > 4$: the chain has exploded and left the picture. MALA refuses nearly
+#   every step instead, and stands still.
 # - **E** is right, up to the bias of (3).
 # - **F, noise of size $h$.** Nearly no noise: chains end too close together, and the pictures look better than they should.
 # ```
@@ -548,34 +563,35 @@ assert torch.allclose(ended["B"].mean(0), mean, atol=0.05) and 0.9 < spread["E"]
 #
 # | here | in Hugging Face diffusers |
 # |---|---|
-# | `guide(model, energy)` | none; the community pipeline `clip_guided_stable_diffusion` bends every sampling step instead of the code |
+# | `guide(model, energy)` | none; the community pipeline `clip_guided_stable_diffusion` bends each step instead |
 # | `energies.clip(model, text, copies=8)` | its `clip_prompt`, `num_cutouts` |
 # | `500 * energy` | its `clip_guidance_scale` |
 # | `model.replace(recompute=True)` | `pipe.unet.enable_gradient_checkpointing()`, within one step |
 #
 # ## Open questions
 #
-# 1. Section 3 says that each direction would like its own $h$. Could a chain find out while it runs? (Preconditioning; Adam is a
-#    bold answer, and not a correct one. Why not?)
-# 2. Start from the code of a photograph (`code=`) and stop early: an edit. Which energy would you add so that it stays *this* cat?
-# 3. A chain from a random start is one way to draw from (1). Drawing plain cats and throwing away those that do not fit is
-#    another, and exact. From which rarity on is the chain cheaper?
+# 1. Section 3 says that each direction would like its own $h$. Could a chain find out while it runs? (This is called
+#    preconditioning. Adam is a bold answer, and not a correct one. Why not?)
+# 2. Start from the code of a photograph (`code=`) and stop early: an edit. Which energy would you add so that it
+#    stays *this* cat?
+# 3. A chain from a random start is one way to draw from (1). Drawing plain cats and throwing away those that do not
+#    fit is another, and exact. From which rarity on is the chain cheaper?
 #
 # ## References
 #
-# - C. H. Wu, F. De la Torre. *A Latent Space of Stochastic Diffusion Models for Zero-Shot Image Editing and Guidance.* ICCV
-#   2023. arXiv:2210.05559.
-# - C. H. Wu, S. Motamed, S. Srivastava, F. De la Torre. *Generative Visual Prompt: Unifying Distributional Control of Pre-Trained
-#   Generative Models.* NeurIPS 2022. arXiv:2209.06970.
+# - C. H. Wu, F. De la Torre. *A Latent Space of Stochastic Diffusion Models for Zero-Shot Image Editing and Guidance.*
+#   ICCV 2023. arXiv:2210.05559.
+# - C. H. Wu, S. Motamed, S. Srivastava, F. De la Torre. *Generative Visual Prompt: Unifying Distributional Control of
+#   Pre-Trained Generative Models.* NeurIPS 2022. arXiv:2209.06970.
 # - G. O. Roberts, R. L. Tweedie. *Exponential convergence of Langevin distributions and their discrete approximations.*
 #   Bernoulli 2, 1996.
-# - G. O. Roberts, J. S. Rosenthal. *Optimal scaling of discrete approximations to Langevin diffusions.* Journal of the Royal
-#   Statistical Society B 60, 1998.
-# - A. Nguyen, J. Clune, Y. Bengio, A. Dosovitskiy, J. Yosinski. *Plug & Play Generative Networks: Conditional Iterative Generation
-#   of Images in Latent Space.* CVPR 2017. arXiv:1612.00005.
+# - G. O. Roberts, J. S. Rosenthal. *Optimal scaling of discrete approximations to Langevin diffusions.* Journal of the
+#   Royal Statistical Society B 60, 1998.
+# - A. Nguyen, J. Clune, Y. Bengio, A. Dosovitskiy, J. Yosinski. *Plug & Play Generative Networks: Conditional Iterative
+#   Generation of Images in Latent Space.* CVPR 2017. arXiv:1612.00005.
 # - P. Dhariwal, A. Nichol. *Diffusion Models Beat GANs on Image Synthesis.* NeurIPS 2021. arXiv:2105.05233.
-# - C. Szegedy, W. Zaremba, I. Sutskever, J. Bruna, D. Erhan, I. Goodfellow, R. Fergus. *Intriguing properties of neural networks.*
-#   ICLR 2014. arXiv:1312.6199.
+# - C. Szegedy, W. Zaremba, I. Sutskever, J. Bruna, D. Erhan, I. Goodfellow, R. Fergus. *Intriguing properties of neural
+#   networks.* ICLR 2014. arXiv:1312.6199.
 # - T. Chen, B. Xu, C. Zhang, C. Guestrin. *Training Deep Nets with Sublinear Memory Cost.* 2016. arXiv:1604.06174.
 #
 # *This lesson is licensed under CC BY 4.0.*
