@@ -290,7 +290,7 @@ for weight, run in runs.items():
 for weight, (energy, tilts, state) in table.items():
     print(f"weight {weight:2g}: median E {energy:.3f}; the judge reads tilts {tilts.mean():5.2f} +- {tilts.std():.2f}; "
           f"|z|^2 / d {2 * state.prior.mean() / 512:.2f}")  # fmt: skip
-alt = "Six cats at rising weight: tilted either way at 0, more and more alike in tilt, nearly all leaning to one side at 16."
+alt = "Six cats at rising weight: tilted either way at 0, then more and more alike, most leaning to one side at 16."
 pictures = [state.images() for *_, state in table.values()]
 plot.grid(pictures, row_labels=[f"weight {weight:g}" for weight in table], alt=alt)
 (e0, t0, _), (e1, _, _), (e2, _, _), (e3, t3, last) = table.values()
@@ -299,8 +299,8 @@ assert t3.std() < 0.9 * t0.std() and abs(t3.mean() - 0.3) < 0.5 * abs(t0.mean() 
 assert 0.7 < 2 * last.prior.mean() / 512 < 1.5
 
 # %% [markdown]
-# *Read down a column. The head leans further with every row. The rest changes because Langevin dynamics walks about, not
-# because anybody asked for it.*
+# *Compare the tilts within a row, and then from row to row. The animals differ between rows because each row took its own
+# walk, not because anybody asked for it.*
 #
 # A larger weight buys a lower energy and pays with variety, in what the wish is about. The codes stay on their shell. Note the
 # step sizes: where the picture depends steeply on the code $p$ is large, and a step that suits most codes throws a few far off.
@@ -345,11 +345,12 @@ print(typed)
 # ```
 #
 # CLIP's energy sees each picture in several copies, recoloured, moved and with a piece cut out. A pattern that fools the
-# network in one of them does not survive the others; this is the paper's remedy for what happened in section 1. Its range is
+# network in one of them hardly survives the others (the paper takes fifty). Its range is
 # small, at most 2, so its weight is large. And pixels: the left half of a drawn cat is given. What may the right half be?
 
 # %%
 said = 500 * energies.clip(clip, "a cat wearing a blue hat", copies=4)
+# TODO(model): a row for 500 * energies.identity(minidiff.load("critters-identity"), pictures of one animal)
 *_, hats = guide(cat, said, count=6, **short)
 left = torch.zeros(1, 64, 64)
 left[..., :32] = 1
@@ -453,7 +454,7 @@ assert all(end < 0.7 * start for start, end in fall.values())
 # %% [markdown]
 # *Left four: starts. Right four: the same codes after twelve steps. Look at the mixer's glasses.*
 #
-# The wish is met by both, each in its own way. The mixer can only add up pictures, so it adds up glasses. **Guidance selects
+# Both energies come down, each in its own way. The mixer can only add up pictures, so it adds up glasses. **Guidance selects
 # from what a generator can draw; it cannot make it draw better.**
 #
 # ## 8. Turn the knobs
