@@ -18,7 +18,7 @@ from minidiff.augment import augment
 from minidiff.nets.probe import Probe
 from minidiff.seeds import Seeds, as_seeds
 
-Measure = Callable[[Tensor, Tensor, Tensor], Tensor]  # images (B, C, H, W), code (B, ...), seeds (B,) -> (B,)
+Measure = Callable[[Tensor, Tensor | None, Tensor], Tensor]  # images (B, C, H, W), code (B, ...), seeds (B,) -> (B,)
 
 
 class EnergyError(ValueError):
@@ -41,7 +41,7 @@ class Term:
     def temperature(self) -> float:
         return 1 / self.weight if self.weight else math.inf
 
-    def __call__(self, images: Tensor, code: Tensor, seeds: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, code: Tensor | None, seeds: Tensor) -> Tensor:
         """E of each picture, (B,), before its weight.
 
         Raises EnergyError for another shape, for what is not finite, or has no gradient where the code asks for one.
@@ -53,7 +53,8 @@ class Term:
         if not value.isfinite().all():
             bad = (~value.isfinite()).nonzero().flatten().tolist()
             raise EnergyError(f"energy {self.name!r}: expected finite numbers, got {value[bad[0]]:g} in chains {bad}")
-        if torch.is_grad_enabled() and code.requires_grad and not value.requires_grad:
+        asks = code is not None and code.requires_grad and torch.is_grad_enabled()
+        if asks and not value.requires_grad:
             raise EnergyError(f"energy {self.name!r}: expected a differentiable function of the pictures, got none")
         return value
 
@@ -67,15 +68,18 @@ class Energy:
 
     terms: tuple[Term, ...] = ()
 
-    def __call__(self, images: Tensor, code: Tensor, seeds: Seeds = 0) -> Tensor:
-        """The weighted sum (B,) of images (B, C, H, W) and their code (B, ...); item i depends on seed i alone."""
+    def __call__(self, images: Tensor, code: Tensor | None = None, seeds: Seeds = 0) -> Tensor:
+        """The weighted sum (B,) of images (B, C, H, W) and their code (B, ...); item i depends on seed i alone.
+
+        Pictures that come from no generator have no code: only terms that look at it ask for one (ValueError).
+        """
         return self.total(self.parts(images, code, seeds))
 
-    def parts(self, images: Tensor, code: Tensor, seeds: Seeds = 0) -> Tensor:
+    def parts(self, images: Tensor, code: Tensor | None = None, seeds: Seeds = 0) -> Tensor:
         """Each E before its weight, (B, terms)."""
-        seeds = as_seeds(seeds, len(images), images.device)
-        values = [term(images, code, seeds).to(code.dtype) for term in self.terms]
-        return torch.stack(values, dim=1) if values else code.new_zeros(len(images), 0)
+        seeds, like = as_seeds(seeds, len(images), images.device), images if code is None else code
+        values = [term(images, code, seeds).to(like.dtype) for term in self.terms]
+        return torch.stack(values, dim=1) if values else like.new_zeros(len(images), 0)
 
     def total(self, parts: Tensor) -> Tensor:
         """sum_k weight_k E_k of parts (B, terms), (B,)."""
@@ -189,7 +193,13 @@ def pixels(target: Tensor, mask: Tensor | float = 1.0) -> Energy:
 
 def code_prior() -> Energy:
     """0.5 |code|^2 once more than the prior has it: codes, and so pictures, nearer to the middle of the world."""
-    return custom(lambda images, code: 0.5 * code.square().flatten(1).sum(1), "code prior")
+
+    def measure(images: Tensor, code: Tensor | None, seeds: Tensor) -> Tensor:
+        if code is None:
+            raise ValueError("code: the code prior is an energy of codes; got pictures without theirs")
+        return 0.5 * code.square().flatten(1).sum(1)
+
+    return Energy((Term("code prior", measure),))
 
 
 def seen(images: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ def guide(
     energy: an `Energy`, words (see `energy_words.energy`), or a function of images and code. `step_size` is h; it falls
     or rises geometrically to `last_step_size` if that is given. `adjusted` accepts or rejects every step (MALA), which
     removes the bias of h. `gradient_steps` takes energies from so few steps of a sampler with eta = 0, whose code means
-    the same in any number of steps; `LangevinStep.images` still takes all of them.
+    the same in any number of steps; `LangevinStep.images` still takes all of them. A diffusion model as it is loaded has
+    50 steps and a code for each: `model.replace(eta=0)` with gradient_steps=10 is what `minidiff guide` takes.
     A chain depends on its own seed alone. It goes on where it stopped with that state's `code` and `start=state.step`,
     other things equal, to the last bit. The chains may start at any code, such as that of a picture.
     Raises ValueError for arguments that do not fit, ChainStopped, with the last good state, when the energy fails.

@@ -63,6 +63,15 @@ def test_sums_and_weights():
         -1 * a
 
 
+def test_pictures_without_a_code():
+    images, bright = pictures(), energies.pixels(torch.ones(3, 32, 32))
+    assert torch.equal((2 * bright)(images), (2 * bright)(images, torch.zeros(3, 5)))
+    assert Energy()(images).tolist() == [0.0, 0.0, 0.0] and bright(images.double()).dtype == torch.float64
+    assert bright(images.requires_grad_()).requires_grad
+    with pytest.raises(ValueError, match="code: the code prior is an energy of codes; got pictures without theirs"):
+        (bright + code_prior())(images)
+
+
 def test_a_term_of_the_wrong_kind_is_named():
     images, code = pictures(), torch.zeros(3, 5)
     with pytest.raises(EnergyError, match=r"energy 'square': expected one number per picture, \(3,\), got \(3, 3"):

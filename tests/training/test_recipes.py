@@ -11,7 +11,7 @@ NOT_YET_TRAINED = {  # strict: a model that has weights must not be on the list,
     "study-vq-f2-c2", "study-vq-f4-c3", "study-vq-f8-c4", "study-vq-f16-c8",
     "study-pixels", "study-latents", "critters-maps",
     "critters-vae", "critters-flow", "critters-gan", "critters-ddgan", "critters-diffae",
-    "critters-identity", "critters-latents", "critters-pixels",
+    "critters-identity", "critters-latents", "critters-pixels", "critters-segmenter",
     "afhq-cat", "afhq-dog", "afhq-wild",
 }  # fmt: skip
 
