@@ -268,7 +268,7 @@ ALL = (
     ),
     DenoiserRecipe(
         name="critters-pixels",
-        config=UNetConfig(in_channels=3, patch=4, channels=(64, 128, 192), attention=(False, True, True)),
+        config=UNetConfig(in_channels=3, patch=4, channels=(64, 128, 160), attention=(False, True, True)),
         **family(146),
         autoencoder=None,
         steps=8_000,
