@@ -191,11 +191,15 @@ plot.grid([torch.stack(row) for row in zip(cats, *changed)], column_labels=label
 # | **2** | how small can a picture become? |
 # | 3 | what does a bit buy? |
 # | **4** | how does one turn noise into latents? |
-# | 5 - 7 | what is inside the network, how is it steered, how few steps are enough? |
+# | 5 | what is inside the network? |
+# | **6** | how does one ask a model to listen? |
+# | **7** | how few steps are enough? |
 # | **8** | where does a picture live in the space of codes? |
 # | **9** | how do you find the code of a real picture, exactly? |
 # | **10** | what does another model make of the same code? |
-# | 11 - 13 | how do you ask for what you want, what can each model reach, how does it scale? |
+# | **11** | how do you ask for what no model was told? |
+# | 12 | what can each model reach? |
+# | **13** | what changes when the model is two hundred times larger? |
 #
 # Numbers in bold are here, the others are still to come. If you only have an hour: 4, 9, 10, in this order.
 #
@@ -233,8 +237,7 @@ assert all(entry["parameters"] < 5e6 for entry in minidiff.zoo.manifest().values
 # - **Every claim is checked.** A line that starts with `assert` stops the notebook if the claim does not hold. Change
 #   numbers, and see which claims break. That is the best use of this course.
 # - **Nothing waits for training.** All models are here, with less than 5 million weights each. `minidiff train NAME`
-#   makes
-#   them again.
+#   makes them again.
 # - **Nothing is downloaded.** No account, no GPU.
 #
 # ```{dropdown} Something does not work
