@@ -645,7 +645,7 @@ for name, way in ways.items():
 verdicts = {name: verdict(images) for name, images in {"copy": todo.images, **answers}.items()}
 for name, (done, kept, both) in verdicts.items():
     print(f"{name:22} success {done:.2f}   rest kept {kept:.2f}   both {both:.2f}")
-assert verdicts["copy"][:2] == [0, 1] and verdicts["CycleDiffusion"][0] > 0.85
+assert verdicts["copy"][0] == 0 and verdicts["copy"][1] > 0.85 and verdicts["CycleDiffusion"][0] > 0.85
 assert (
     verdicts["CycleDiffusion, local"][2] > max(verdicts[name][2] for name in ("CycleDiffusion", "SDEdit", "DDIB")) + 0.1
 )
@@ -658,9 +658,10 @@ grid([images[::4] for images in rows.values()], row_labels=list(rows), column_la
 # %% [markdown]
 # *One edit of each kind. Compare the poses of the second row with those of the third.*
 #
-# Any of them does what the caption says. The difficulty is the rest, and where the captions agree a local edit need not get
-# it right: it leaves it alone. `minidiff reproduce editing` has three hundred edits, each method at its own best, and
-# attention control (Hertz et al., 2023) besides; `minidiff edit` edits a picture of yours.
+# (The probe misreads something in some of the copies, too.) Any of the methods does what the caption says. The
+# difficulty is the rest, and where the captions agree a local edit need not get it right: it leaves it alone. `minidiff
+# reproduce editing` has three hundred edits, each method at its own best, and attention control (Hertz et al., 2023)
+# besides; `minidiff edit` edits a picture of yours.
 #
 # ## 10. Turn the knob
 #
