@@ -27,7 +27,7 @@ COUNT = 8  # pictures in a row
 HELD_OUT = 2  # the stream of Critters that nothing is trained or chosen on
 STEPS = 30
 # The operating points that `minidiff reproduce translation` and `fashion` chose; a test compares.
-ANIMALS = {"strength": 0.3, "eta": 1.0, "refine": 0.05}
+ANIMALS = {"strength": 0.3, "eta": 1.0, "refine": 0.0}
 SHOES = {"strength": 0.6, "eta": 1.0, "refine": 0.0}
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 Load = Callable
