@@ -345,8 +345,8 @@ print(typed)
 # ```
 #
 # CLIP's energy sees each picture in several copies, recoloured, moved and with a piece cut out. A pattern that fools the
-# network in one of them hardly survives the others (the paper takes fifty). Its range is
-# small, at most 2, so its weight is large. And pixels: the left half of a drawn cat is given. What may the right half be?
+# network in one of them hardly survives the others (the paper takes fifty). Its range is small, at most 2, so its weight is
+# large. And pixels: the left half of a drawn cat is given. What may the right half be?
 
 # %%
 said = 500 * energies.clip(clip, "a cat wearing a blue hat", copies=4)
