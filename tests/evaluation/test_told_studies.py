@@ -9,11 +9,12 @@ from minidiff.evaluation.studies import conditioning, editing, reproduce
 
 
 def test_captions(tiny_load, tmp_path):
-    settings = {"n": 6, "tuning": 3, "steps": 2, "scales": (1.0, 2.0), "etas": (1.0,), "load": tiny_load}
-    found = results.read("captions", reproduce("captions", quick=True, out=tmp_path, **settings).parent)
-    assert found["text/eta 1/scale 2/all"].n == 6 and found["text/tuning/eta 1/scale 1/all"].n == 3
-    best = found["text/best/scale"].value
-    assert best in (1, 2) and found["text/best/clip"].value == found[f"text/eta 1/scale {best:g}/clip"].value
+    settings = {"n": 6, "tuning": 3, "steps": 2, "tuning_steps": 2, "scales": (1.0, 2.0), "etas": (1.0,)}
+    path = reproduce("captions", quick=True, out=tmp_path, load=tiny_load, **settings)
+    found = results.read("captions", path.parent)
+    assert found["text/tuning/eta 1/scale 2/all"].n == 3 and found["text/best/all"].n == found["text/plain/all"].n == 6
+    tried = {scale: found[f"text/tuning/eta 1/scale {scale:g}/all"].value for scale in (1.0, 2.0)}
+    assert tried[found["text/best/scale"].value] == max(tried.values())
     assert found["text/truth/frechet"].value == pytest.approx(0, abs=1e-3)
     assert "| true pictures |" in results.markdown_table(found.rows, found.tables["words"])
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".svg", ".png"}
