@@ -99,3 +99,11 @@ def scores(found: Sequence[Candidate]) -> dict[str, float]:
     """Directional CLIP of the best candidate, and of one taken at random: the mean of all."""
     values = [candidate.score for candidate in found]
     return {"selected": max(values), "unselected": sum(values) / len(values)}
+
+
+def as_csv(found: Sequence[Sequence[Candidate]]) -> str:
+    """Where every candidate of some pictures came from, a line each."""
+    lines = ["picture,rank,strength,scale,seed,directional_clip"]
+    for number, ranked in enumerate(found):
+        lines += [f"{number},{k},{c.strength:g},{c.scale:g},{c.seed},{c.score:.4f}" for k, c in enumerate(ranked, 1)]
+    return "\n".join(lines) + "\n"

@@ -5,7 +5,8 @@ distances measured on them change (Parmar, Zhang & Zhu, "On aliased resizing", C
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -79,16 +80,23 @@ def read_image(path: str | Path, size: int = 64, channels: int = 3) -> Tensor:
 
     Raises FileNotFoundError where there is no file, ValueError naming it when it is truncated or no image.
     """
+    with opened(path) as image:
+        return square(image, size, channels)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """An image file, wholly read. Raises as `read_image` does."""
     try:
         with Image.open(path) as image:
             image.load()
-            return square(image, size, channels)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is no image that can be read; expected one of {', '.join(SUFFIXES)}") from error
     except DAMAGE as error:
         raise ValueError(f"{path} is truncated or damaged: {error}") from error
+    yield image
 
 
 def square(image: Image.Image, size: int = 64, channels: int = 3) -> Tensor:
