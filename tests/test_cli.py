@@ -173,7 +173,7 @@ def test_sample_to_maps_species_and_captions(minidiff_says, told, conditions):
         (("--label", "fox"), "--label: expected one of cat, dog, wild, got 'fox'"),
         (("--layout", "small.png"), "small.png: expected 64 x 64 pixels, got 16 x 16"),
         (("--layout", "mine/cat/000000.png"), "mine/cat/000000.png: expected the colours of minidiff's maps only"),
-        (("--layout", "mask.png"), "layout: expected part numbers 0 to 11, got 0 to 255"),
+        (("--layout", "mask.png"), "layout: expected part numbers 0 to 10, got 0 to 255"),
         (("--layout", "no.png"), "no.png"),
         (("--known", "small.png"), "known, mask: a picture with a hole takes both"),
         (("--known", "mine/cat/000000.png", "--mask", "grey.png"), "grey.png: expected only black (to be painted)"),
