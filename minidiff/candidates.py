@@ -57,21 +57,29 @@ class Search:
         return f"{len(self.candidates)} candidates a picture, {self.calls:,} network calls"
 
     def run(self, image: Tensor, source: str, target: str) -> list[Candidate]:
-        """All candidates for one picture (C, H, W), the best first.
+        """All candidates for one picture (C, H, W), the best first; raises as `run_all` does."""
+        return self.run_all(image[None], [source], [target])[0]
+
+    def run_all(self, images: Tensor, source: Sequence[str], target: Sequence[str]) -> list[list[Candidate]]:
+        """For each picture (B, C, H, W) with its two captions all candidates, the best first.
 
         Raises ValueError, before any work is done, for captions that say the same or that the CLIP cannot read.
         """
         from minidiff.evaluation.clip_scores import directional_score
 
-        images, seeds = image.expand(len(self.seeds), *image.shape), list(self.seeds)
         directional_score(self.clip, images, images, source, target)
-        found = []
+        several = len(self.seeds)
+        before, seeds = images.repeat_interleave(several, 0), list(self.seeds) * len(images)
+        told = [[caption for caption in captions for _ in self.seeds] for captions in (source, target)]
+        found = [[] for _ in images]
         for strength, scale in product(self.strengths, self.scales):
             settings = {"strength": strength, "scale": scale, "seeds": seeds} | self.settings
-            results = edit(self.model, images, source, target, **settings)
-            scores = directional_score(self.clip, images, results.clamp(-1, 1), source, target).tolist()
-            found += [Candidate(*each) for each in zip(results, repeat(strength), repeat(scale), seeds, scores)]
-        return sorted(found, key=lambda candidate: -candidate.score)
+            after = edit(self.model, before, *told, **settings)
+            scores = directional_score(self.clip, before, after.clamp(-1, 1), *told).tolist()
+            made = [Candidate(*each) for each in zip(after, repeat(strength), repeat(scale), seeds, scores)]
+            for k, candidates in enumerate(found):
+                candidates += made[k * several : (k + 1) * several]
+        return [sorted(candidates, key=lambda candidate: -candidate.score) for candidates in found]
 
 
 def calls_of(

@@ -484,7 +484,7 @@ def _search(model, pictures, source, target: str, settings: dict, clip: str, see
     search = Search(model, load_clip(clip, str(pictures.device)), seeds=range(seed, seed + 3), settings=settings)
     typer.echo(f"{search}, for {len(pictures)} picture{'s' * (len(pictures) > 1)}")
     sources = [source] * len(pictures) if isinstance(source, str) else source
-    found = [search.run(picture, before, target) for picture, before in zip(pictures, sources, strict=True)]
+    found = search.run_all(pictures, sources, [target] * len(pictures))
     marks = [scores(ranked) for ranked in found]
     selected, unselected = (sum(mark[which] for mark in marks) / len(marks) for which in ("selected", "unselected"))
     typer.echo(f"Directional CLIP: the best {selected:.3f}; one taken at random {unselected:.3f}")

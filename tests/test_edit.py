@@ -212,13 +212,18 @@ def test_a_search_says_its_cost_first_and_where_each_candidate_comes_from(model,
     handle = model.denoiser.net.register_forward_hook(lambda net, inputs, out: calls.append(len(inputs[0])))
     found = search.run(images(1)[0].clamp(-1, 1), "a cat", "a dog")
     handle.remove()
-    assert sum(calls) == search.calls and set(asked) == {("a cat", "a dog")}
+    assert sum(calls) == search.calls and asked[0] == (["a cat"], ["a dog"])
     assert len(found) == 8 and [c.score for c in found] == sorted((c.score for c in found), reverse=True)
     mean = sum(c.score for c in found) / 8
     assert scores_of(found) == pytest.approx({"selected": found[0].score, "unselected": mean})
     for c in found[::3]:
         again = edit(model, images(1).clamp(-1, 1), "a cat", "a dog", strength=c.strength, scale=c.scale, seeds=c.seed)
         torch.testing.assert_close(again[0], c.image, rtol=0, atol=1e-10)
+    pair = search.run_all(images(2).clamp(-1, 1), ["a cat", "a dog"], ["a dog", "a red cat"])
+    assert [c.score for c in pair[0]] == pytest.approx([c.score for c in found])
+    assert [c.seed for c in pair[0]] == [c.seed for c in found]
+    alone = search.run(images(2)[1].clamp(-1, 1), "a dog", "a red cat")
+    assert [c.score for c in pair[1]] == pytest.approx([c.score for c in alone])
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,10 @@ def test_the_study_writes_its_tables_chart_and_pictures(tmp_path):
     assert found[f"{pixels}/parameters"].value == found[f"{latents}/parameters"].value > 1000
     assert found[f"{pixels}/trained"].value is None and found[f"{latents}/train_per_second"].n == 2
     assert found[f"{latents}/sample_per_second"].value > 0 and found[f"{latents}/frechet"].value > 0
+    used = found[f"{vq}/codes_used"].value
+    assert 1 <= found[f"{vq}/perplexity"].value <= used <= 256
     text = results.markdown_table(found.rows, found.tables["autoencoders"])
-    assert "| study-kl-f8-c4 | 8 | - | 4 |" in text and "| study-vq-f4-c3 | 4 | 256 | 3 |" in text
+    assert "| study-kl-f8-c4 | 8 | - | - | 4 |" in text and f"| study-vq-f4-c3 | 4 | 256 | {used:g} | 3 |" in text
     assert "bits/pixel" in text and "study-latents" in results.markdown_table(found.rows, found.tables["denoisers"])
     svg = (tmp_path / "compression-rate.svg").read_text()
     assert "semantic compression" in svg and "study-vq-f4-c3 needs 0.167 and leaves" in svg

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from minidiff import plot, zoo
 from minidiff.data.captions import ATTRIBUTES, attributes_of, compose
-from minidiff.data.critters import COMMON_RATES, Critters
+from minidiff.data.critters import COMMON_RATES, NAMES, Critters
 from minidiff.evaluation import results
 from minidiff.evaluation.attributes import words_right
 from minidiff.evaluation.clip_scores import clip_score
@@ -35,11 +35,14 @@ def study(
     n: int = 500,
     tuning: int = 200,
     steps: int = 50,
-    scales: Sequence[float] = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
+    scales: Sequence[float] = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
     etas: Sequence[float] = (0.1, 1.0),
     load: Callable = zoo.load,
 ) -> Report:
-    """n held-out captions at every scale and eta; the setting with most captions wholly right on `tuning` others is best."""
+    """n held-out captions at every scale and eta; the setting with most captions wholly right on `tuning` others is best.
+
+    At the best, also how often the species is right that a class label asks for, on n / 10 pictures of each.
+    """
     model, probe, report = load("critters-text"), load("critters-probe"), Report()
     settings = list(product(etas, scales))
     calls = sum(1 if scale == 1 else 2 for _, scale in settings) * (n + tuning)
@@ -63,6 +66,7 @@ def study(
                 report.pictures["examples"] = _examples(images, world)
         chosen = zip(("eta", "scale"), best)
         report.rows += [results.row(f"text/best/{name}", value, "", HELD_OUT) for name, value in chosen]
+        report.rows += _labels(model.replace(steps=steps, eta=best[0]), probe, max(2, n // 10), best[1])
         report.rows += as_rows("text/truth", _marks(model, probe, world.truth, world), HELD_OUT)
     lines = {f"text/{_path(*setting)}": f"eta {setting[0]:g}, scale {setting[1]:g}" for setting in settings}
     columns = {"all": "all right"} | {name: name for name in ATTRIBUTES} | {"clip": "CLIP score", "frechet": "Frechet"}
@@ -87,6 +91,15 @@ def _captioned(model: LatentDiffusion, seed: int, n: int) -> Captioned:
     critters = Critters("all", length=n, seed=seed, size=model.image_shape[-1], rates=COMMON_RATES)
     wanted = attributes_of(critters.factors(slice(n)))
     return Captioned([compose(attributes) for attributes in wanted], wanted, critters[:])
+
+
+def _labels(model: LatentDiffusion, probe: Probe, count: int, scale: float) -> list[results.Row]:
+    """The other tokens: a class label alone, and whether the probe sees that species."""
+    rows = []
+    for label, name in enumerate(NAMES):
+        seen = read_all(probe, model.given(label=label, scale=scale).sample(count, seeds=30_000).clamp(-1, 1))
+        rows.append(results.row(f"label/{name}/species", share(seen["species"] == label), "share", HELD_OUT))
+    return rows
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from minidiff.evaluation.studies.report import Report
 from minidiff.evaluation.studies.speed import sampling_speed, training_speed
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
+from minidiff.nets.quantiser import perplexity, use
 from minidiff.plot import grid
 from minidiff.schedule import step_grid
 
@@ -148,7 +149,7 @@ def autoencoder_marks(autoencoder: nn.Module, images: Tensor, again: Tensor, pro
     """A line of the table: f, channels, codes where there are any; what is lost, and the bits it takes."""
     config, (_, channels, height, width) = autoencoder.config, images.shape
     bits = torch.cat([autoencoder.bits(part) for part in images.split(250)]).detach() / (height * width)  # per pixel
-    codes = {"codes": exactly(config.codes, "codes")} if config.bottleneck == "vq" else {}
+    codes = codebook_marks(autoencoder, images) if config.bottleneck == "vq" else {}
     return (
         {"f": exactly(config.factor), "channels": exactly(config.latent_channels)}
         | codes
@@ -161,6 +162,18 @@ def autoencoder_marks(autoencoder: nn.Module, images: Tensor, again: Tensor, pro
             "rmse": Mark(rmse((again - images).square().flatten(1).mean(1)), "of 255"),
         }
     )
+
+
+@torch.no_grad()
+def codebook_marks(autoencoder: nn.Module, images: Tensor) -> Marks:
+    """The codes that there are, those that these pictures use, and how many alike would carry as much."""
+    index = [autoencoder.quantiser.nearest(autoencoder.posterior(part)[0]) for part in images.split(250)]
+    counts = use(torch.cat(index), autoencoder.config.codes)
+    return {
+        "codes": exactly(autoencoder.config.codes, "codes"),
+        "codes_used": Mark(Estimate(counts.count_nonzero().item(), None, len(images)), "codes"),
+        "perplexity": Mark(Estimate(perplexity(counts).item(), None, len(images)), "codes"),
+    }
 
 
 def dot(name: str, marks: Marks) -> Dot:
@@ -197,7 +210,15 @@ def curve_rows(curve: Curve) -> list[Row]:
 
 
 def tables(autoencoders: Sequence[str]) -> dict[str, Table]:
-    kept = {"f": "f", "codes": "codes", "channels": "c", "frechet": "R-FD", "psnr": "PSNR", "ssim": "SSIM"}
+    kept = {
+        "f": "f",
+        "codes": "codes",
+        "codes_used": "used",
+        "channels": "c",
+        "frechet": "R-FD",
+        "psnr": "PSNR",
+        "ssim": "SSIM",
+    }
     speed = {"train_per_second": "trained pictures/s", "sample_per_second": "sampled pictures/s"}
     quality = {"frechet": "Frechet", "kernel": "kernel"}
     return {
