@@ -181,7 +181,7 @@ def test_sample_to_maps_species_and_captions(minidiff_says, told, conditions):
         (("--text", "a cat", "--scale", "nan"), "scale: expected a finite number"),
         (("--text", "a cat", "--scale", "2", "--interval", "0.9", "0.1"), "interval: expected (low, high)"),
         (("--text", "a kitten"), "no word 'kitten' in the grammar; did you mean 'baby cat'?"),
-        (("--text", "a big cat"), "no word 'big' in the grammar; known are orange, cat, on"),
+        (("--text", "a big cat"), "no word 'big' in the grammar; did you mean 'wearing'? Known are orange, cat, on"),
         (("--text", "a sad cat " * 7), "a caption of 21 words, but there is room for 18"),
     ],
 )

@@ -136,16 +136,20 @@ def parse(caption: str) -> dict[str, Any]:
 def words(caption: str) -> list[str]:
     """The words of a text, in lower case, with "an" as "a".
 
-    Raises ValueError for one that the grammar does not have, with what it calls this, the nearest word, or all words.
+    Raises ValueError for one that the grammar does not have, with what it says in its place or the nearest word; where that
+    is far, with all words.
     """
     if not isinstance(caption, str):
         raise TypeError(f"caption: expected a string, got {type(caption).__name__}: {caption!r}")
     found = ["a" if word == "an" else word for word in caption.lower().strip().removesuffix(".").split()]
     for word in found:
         if word not in VOCABULARY:
-            near = [OTHER_WORDS[word]] if word in OTHER_WORDS else difflib.get_close_matches(word, VOCABULARY, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(VOCABULARY)}"
-            raise ValueError(f"caption: no word {word!r} in the grammar; {hint} (in {caption!r})")
+            near = OTHER_WORDS.get(word) or difflib.get_close_matches(word, VOCABULARY, n=1, cutoff=0.0)[0]
+            far = word not in OTHER_WORDS and not difflib.get_close_matches(word, VOCABULARY, n=1)
+            known = f" Known are {', '.join(VOCABULARY)}" if far else ""
+            raise ValueError(
+                f"caption: no word {word!r} in the grammar; did you mean {near!r}?{known} (in {caption!r})"
+            )
     return found
 
 
