@@ -183,11 +183,16 @@ def dot(name: str, marks: Marks) -> Dot:
 
 
 def denoiser_marks(name: str, model: LatentDiffusion, training: Estimate, sampling: Estimate) -> Marks:
+    """Size, speeds, and what its training took: the clock's seconds, when other work may have gone on beside it, and those
+    that its pictures take at the speed measured here, which say whether compute was equal."""
     parameters = sum(weight.numel() for weight in model.denoiser.parameters())
-    seconds = zoo.manifest().get(name, {}).get("seconds", float("nan"))  # a stand-in has no history
+    entry, unknown = zoo.manifest().get(name, {}), float("nan")  # a stand-in has no history
+    seen = entry.get("steps", unknown) * entry.get("recipe", {}).get("batch", unknown)
     return {
         "parameters": exactly(parameters, "parameters"),
-        "trained": exactly(seconds, "s"),
+        "trained": exactly(entry.get("seconds", unknown), "s"),
+        "pictures": exactly(seen, "pictures"),
+        "compute": exactly(seen / training.value, "s"),
         "train_per_second": Mark(training, "pictures/s"),
         "sample_per_second": Mark(sampling, "pictures/s"),
     }
@@ -229,7 +234,7 @@ def tables(autoencoders: Sequence[str]) -> dict[str, Table]:
         ),
         "denoisers": Table(
             {f"denoiser/{name}": name for name in DENOISERS},
-            {"parameters": "parameters", "trained": "trained for"} | speed | quality,
+            {"parameters": "parameters", "pictures": "trained on", "compute": "which takes"} | speed | quality,
             "denoiser",
         ),
     }
