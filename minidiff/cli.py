@@ -200,6 +200,10 @@ def edit(
     interval: Interval = (0.0, 1.0),
     trajectory: Annotated[Trajectory, typer.Option(help='"independent" is edit-friendly.')] = Trajectory.posterior,
     control: Annotated[ControlKind | None, typer.Option(help="Keep the source's attention.")] = None,
+    cross_part: Annotated[
+        float, typer.Option(help="--control of attention to words, for this part of the steps.")
+    ] = 0.8,
+    self_part: Annotated[float, typer.Option(help="--control of attention to places, likewise.")] = 0.4,
     local: Annotated[
         float | None, typer.Option(help="Change only where the captions disagree: by this part of the most, in (0, 1).")
     ] = None,
@@ -235,7 +239,9 @@ def edit(
     model = _diffusion(name, device, **_memory_settings(save_memory or []))
     pictures = read_images(images, model.image_shape) if images else held_out(name)[:count]
     before = source if source is not None else told(name, count)
-    settings = _given(control=control and Control(control.value), local=local, eta=eta, steps=steps)
+    settings = _given(
+        control=control and Control(control.value, cross_part, self_part), local=local, eta=eta, steps=steps
+    )
     settings |= {"method": method.value, "source_scale": source_scale, "trajectory": trajectory.value}
     settings |= {"negative": negative, "interval": interval, "fast": fast}
     if candidates:

@@ -104,7 +104,7 @@ def told(monkeypatch, tiny_load):
     "options",
     [
         (),
-        ("--control", "refine"),
+        ("--control", "refine", "--cross-part", "1", "--self-part", "0"),
         ("--method", "sdedit"),
         ("--trajectory", "independent"),
         ("--negative", "a cat", "--interval", "0", "0.8"),
