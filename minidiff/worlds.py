@@ -102,8 +102,8 @@ def read_conditions(
 
 
 def read_layout(path: str | Path, size: int) -> Tensor:
-    """A semantic map from a file, (1, size, size) long: part numbers as grey levels or palette indices, as `write_layouts`
-    writes them, or the colours of `plot.layout`.
+    """A semantic map from a file, (1, size, size) long: in the colours of `plot.layout`, as `write_layouts` writes it,
+    or part numbers as grey levels.
 
     Raises FileNotFoundError where there is no file, ValueError naming it when it is another size, no image, or no map.
     """
@@ -131,7 +131,7 @@ def read_mask(path: str | Path, size: int) -> Tensor:
 
 
 def read_values(path: str | Path, size: int, mode: str | None = None) -> Tensor:
-    """The bytes of a square image file of exactly this size: (H, W) of grey levels or palette indices, or (H, W, 3)."""
+    """The bytes of a square image file of exactly this size: (H, W) of grey levels, or (H, W, 3)."""
     import numpy as np
 
     from minidiff.data.folder import opened
@@ -139,13 +139,13 @@ def read_values(path: str | Path, size: int, mode: str | None = None) -> Tensor:
     with opened(path) as image:
         if image.size != (size, size):
             raise ValueError(f"{path}: expected {size} x {size} pixels, got {image.width} x {image.height}")
-        if mode or image.mode not in ("L", "P"):
+        if mode or image.mode != "L":
             image = image.convert(mode or "RGB")
         return torch.from_numpy(np.array(image))
 
 
 def write_layouts(pictures: Pictures, folder: str | Path) -> Iterator[Path]:
-    """Write the map of each critter as an indexed PNG, folder/000000.png and on: part numbers under the colours of maps."""
+    """Write the map of each critter as an indexed PNG in the colours of `plot.layout`, folder/000000.png and on."""
     import numpy as np
     from PIL import Image
 
