@@ -134,14 +134,12 @@ def read_values(path: str | Path, size: int, mode: str | None = None) -> Tensor:
     """The bytes of a square image file of exactly this size: (H, W) of grey levels, or (H, W, 3)."""
     import numpy as np
 
-    from minidiff.data.folder import opened
+    from minidiff.data.folder import decoded
 
-    with opened(path) as image:
-        if image.size != (size, size):
-            raise ValueError(f"{path}: expected {size} x {size} pixels, got {image.width} x {image.height}")
-        if mode or image.mode != "L":
-            image = image.convert(mode or "RGB")
-        return torch.from_numpy(np.array(image))
+    values = decoded(path, lambda image: np.array(image.convert(mode or ("L" if image.mode == "L" else "RGB"))))
+    if values.shape[:2] != (size, size):
+        raise ValueError(f"{path}: expected {size} x {size} pixels, got {values.shape[1]} x {values.shape[0]}")
+    return torch.from_numpy(values)
 
 
 def write_layouts(pictures: Pictures, folder: str | Path) -> Iterator[Path]:
@@ -154,7 +152,7 @@ def write_layouts(pictures: Pictures, folder: str | Path) -> Iterator[Path]:
 
     for number in range(len(pictures)):
         parts = semantic_map(pictures.factors(slice(number, number + 1)), pictures.size)[0]
-        image, file = Image.fromarray(parts.numpy().astype(np.uint8), "P"), io.BytesIO()
+        image, file = Image.fromarray(parts.numpy().astype(np.uint8)), io.BytesIO()
         image.putpalette(b"".join(bytes.fromhex(colour[1:]) for colour in MAP_COLOURS))
         image.save(file, "PNG")
         yield write_whole(Path(folder) / f"{number:06}.png", file.getvalue())
