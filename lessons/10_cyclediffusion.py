@@ -456,9 +456,8 @@ grid([images[:8] for images in (*shown.values(), truth)], row_labels=[*shown, "t
 
 copy, ours, paper, ddib, sdedit, refined = report.values()
 assert ours["species.accuracy"] >= 0.9 and min(ours["background.r"], ours["coat.r"]) > 0.85
-assert ours["psnr"] > sdedit["psnr"] + 1.5 and all(
-    ours[key] > sdedit[key] + 0.03 for key in ("x.r", "tilt.r", "gaze_x.r")
-)
+assert ours["psnr"] > sdedit["psnr"] + 1.5
+assert min(ours[key] - sdedit[key] for key in ("x.r", "tilt.r", "gaze_x.r")) > 0.03
 assert max(abs(ours["psnr"] - paper["psnr"]), abs(ours["psnr"] - ddib["psnr"])) < 1
 assert picked["CycleDiffusion, eta 0.1"] > picked["CycleDiffusion, eta 1"]
 assert refined["species.accuracy"] >= ours["species.accuracy"] and refined["psnr"] < ours["psnr"]
@@ -491,7 +490,8 @@ assert tries.amax(0).mean() - tries.mean() > 0.3
 # %% [markdown]
 # Nothing got better, and the number rose. In the authors' code the text-editing experiments keep the best of 540 candidates
 # for each picture, ranked by the same CLIP score that is then reported. The baselines were treated alike, so the
-# comparison is fair, but no single run gives those numbers. Report the mean, or the best *beside* its mean.
+# comparison is fair, but no single run gives those numbers. Report the mean, or the best *beside* its mean: `minidiff edit
+# --candidates` prints both.
 #
 # Forty cats are few. One command measures 500 cats and 500 foxes, with intervals; if it has been run, its table follows.
 
@@ -630,25 +630,19 @@ assert torch.allclose(translate(shown, wanted, todo.images, strength=0.8), edite
 # One model has one more trick. It can say **where the two captions disagree**: noise the picture, ask twice what is behind the
 # noise, and compare the answers (Couairon et al., 2023). A *local* edit changes those places only.
 
-
 # %%
-def verdict(images):
-    """The shares of edits that succeed, that keep the rest, and that do both."""
-    done, kept = outcomes(read_all(probe, images.clamp(-1, 1)), todo)
-    return [part.float().mean().item() for part in (done, kept, done & kept)]
-
-
 ways = {"CycleDiffusion, local": {"local": 0.5}, "SDEdit": {"method": "sdedit"}, "DDIB": {"method": "ddib", "eta": 0.0}}
 answers = {"CycleDiffusion": edited}
 for name, way in ways.items():
     answers[name] = edit(text, todo.images, todo.source, todo.target, scale=3.0, strength=0.8, **way)
-verdicts = {name: verdict(images) for name, images in {"copy": todo.images, **answers}.items()}
-for name, (done, kept, both) in verdicts.items():
-    print(f"{name:22} success {done:.2f}   rest kept {kept:.2f}   both {both:.2f}")
+verdicts = {}
+for name, images in {"copy": todo.images, **answers}.items():
+    done, kept = outcomes(read_all(probe, images.clamp(-1, 1)), todo)  # (24,) each: which succeed, which keep the rest
+    verdicts[name] = [part.float().mean().item() for part in (done, kept, done & kept)]
+    print("{:22} success {:.2f}   rest kept {:.2f}   both {:.2f}".format(name, *verdicts[name]))
+others = max(verdicts[name][2] for name in ("CycleDiffusion", "SDEdit", "DDIB"))
 assert verdicts["copy"][0] == 0 and verdicts["copy"][1] > 0.85 and verdicts["CycleDiffusion"][0] > 0.85
-assert (
-    verdicts["CycleDiffusion, local"][2] > max(verdicts[name][2] for name in ("CycleDiffusion", "SDEdit", "DDIB")) + 0.1
-)
+assert verdicts["CycleDiffusion, local"][2] > others + 0.1
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 rows = {"picture": todo.images, **answers, "truth": todo.truth}
@@ -667,7 +661,7 @@ grid([images[::4] for images in rows.values()], row_labels=list(rows), column_la
 #
 # How low can strength go before the cat's ears grow back? How high before the dog forgets where its head was?
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 from ipywidgets import HTML, FloatSlider, VBox
 
 slider = FloatSlider(best["strength"], min=0.1, max=1.0, step=0.1, description="strength", continuous_update=False)
@@ -688,7 +682,7 @@ slider.observe(redraw, "value")
 redraw()
 display(VBox([slider, view]))
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 seen = {}
 for slider.value in (0.1, 0.7):
     seen[slider.value] = view.value
@@ -746,7 +740,7 @@ grid(list(failures.values()), row_labels=list(failures),
      alt="Four rows of failed translations: cats that stayed cats; dogs over upside-down faces; dogs in harsh colours; dogs in "
      "the opposite colours.")  # fmt: skip
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 noises = [cat.replace(**best).encode(images)[:, 1:-1].std().item() for images in (cats[:8], cats[:8].flip(2))]
 opposite = score(mirrored, truth, factors)
 table({"D": opposite})

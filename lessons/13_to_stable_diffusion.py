@@ -697,7 +697,7 @@ else:
 #    several strengths, and never the best of many by the score that you report (lesson 10).
 # 5. **The caption.** CLIP reads 77 tokens. minidiff refuses a longer caption, diffusers cuts it.
 # 6. **The common latent space.** Two prompts share one network. Two fine-tuned models are a hypothesis again.
-# 7. **Time.** Grids of settings become days. `Search` in `minidiff.edit` says what it costs before it runs.
+# 7. **Time.** Grids of settings become days. `Search` in `minidiff.candidates` says what it costs before it runs.
 #
 # ## Summary
 #

@@ -29,6 +29,10 @@ Steps = Annotated[int | None, typer.Option(help="Steps of the full grid (default
 Eta = Annotated[float | None, typer.Option(help="Noise of the sampler: 0 is the ODE, 1 is DDPM.")]
 Seed = Annotated[int, typer.Option(help="Picture i is made from seed + i.")]
 Device = Annotated[str, typer.Option(help='"cpu", "cuda", ...')]
+Negative = Annotated[str, typer.Option(help="The caption that guidance leads away from.")]
+Interval = Annotated[
+    tuple[float, float], typer.Option(help="The part of the noise axis with guidance, from 0 (clean) to 1 (noise).")
+]
 Fast = Annotated[bool, typer.Option("--fast", help="The same sooner; the first time, some seconds to measure how.")]
 
 
@@ -98,18 +102,35 @@ def sample(
     psi: Annotated[float | None, typer.Option(help="Truncation of a GAN, in [0, 1]: below 1 is more average.")] = None,
     seed: Seed = 0,
     text: Annotated[str | None, typer.Option(help="A caption, for a model that reads them.")] = None,
-    negative: Annotated[str, typer.Option(help="The caption that guidance leads away from.")] = "",
-    scale: Annotated[float, typer.Option(help="Guidance: 1 is none, above 1 exaggerates the caption.")] = 1.0,
+    label: Annotated[str | None, typer.Option(help="A species, for a model that was told them.")] = None,
+    layout: Annotated[
+        Path | None, typer.Option(help="A semantic map to draw, as `minidiff data critters --layouts` writes them.")
+    ] = None,
+    low_res: Annotated[Path | None, typer.Option(help="A picture of a quarter of the side, to be enlarged.")] = None,
+    blurred: Annotated[Path | None, typer.Option(help="A blurred picture, to be sharpened.")] = None,
+    known: Annotated[Path | None, typer.Option(help="A picture with a hole, which --mask shows.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="White where --known is kept, black where it is painted.")] = None,
+    negative: Negative = "",
+    scale: Annotated[float, typer.Option(help="Guidance: 1 is none, above 1 exaggerates the condition.")] = 1.0,
+    interval: Interval = (0.0, 1.0),
     device: Device = "cpu",
     fast: Fast = False,
     out: Out = Path("sample.png"),
 ) -> None:
-    """New pictures from a trained model, as one PNG."""
+    """New pictures from a trained model, free or to a caption, a species, a map or another picture; as one PNG."""
+    from minidiff.inpaint import paste
     from minidiff.plot import save_png
+    from minidiff.worlds import read_conditions
 
     _check_png(out)
-    model = _told(_generator(name, device, steps=steps, eta=eta, psi=psi), text, scale=scale, negative=negative)
+    model = _generator(name, device, steps=steps, eta=eta, psi=psi)
+    what = read_conditions(model.image_shape, layout=layout, low_res=low_res, blurred=blurred, known=known, mask=mask)
+    what |= _given(label=None if label is None else _species(label))
+    model = _told(model, text, scale=scale, negative=negative, interval=interval, **what)
     images = model.sample(count, seeds=seed, fast=fast)
+    if known:
+        picture, hole = (part.to(images) for part in what["known"])
+        images = paste(picture, images, hole)
     typer.echo(f"Wrote {save_png(images, out, ncol=min(count, 8), scale=2)}")
 
 
@@ -175,8 +196,14 @@ def edit(
     strength: Annotated[float, typer.Option(help="How far up the noise axis, in (0, 1].")] = 0.7,
     scale: Annotated[float, typer.Option(help="Guidance on the way out.")] = 3.0,
     source_scale: Annotated[float, typer.Option(help="Guidance on the way in.")] = 1.0,
+    negative: Negative = "",
+    interval: Interval = (0.0, 1.0),
     trajectory: Annotated[Trajectory, typer.Option(help='"independent" is edit-friendly.')] = Trajectory.posterior,
     control: Annotated[ControlKind | None, typer.Option(help="Keep the source's attention.")] = None,
+    cross_part: Annotated[
+        float, typer.Option(help="--control of attention to words, for this part of the steps.")
+    ] = 0.8,
+    self_part: Annotated[float, typer.Option(help="--control of attention to places, likewise.")] = 0.4,
     local: Annotated[
         float | None, typer.Option(help="Change only where the captions disagree: by this part of the most, in (0, 1).")
     ] = None,
@@ -184,11 +211,21 @@ def edit(
     steps: Steps = None,
     seed: Seed = 0,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures of the world.")] = 8,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="Search strengths, scales and seeds; says first what that costs.")
+    ] = False,
+    clip: Annotated[
+        str, typer.Option(help='Who ranks candidates: a CLIP, or any of open_clip\'s: "open_clip:ViT-B-32/openai".')
+    ] = "critters-clip",
     device: Device = "cpu",
     fast: Fast = False,
     out: Out = Path("edit.png"),
 ) -> None:
-    """Change a picture by changing its caption: sources above, edits below, as one PNG."""
+    """Change a picture by changing its caption: sources above, edits below, as one PNG.
+
+    With --candidates the best of many edits by directional CLIP, and the one in the middle of the ranking beside it; a CSV
+    file beside the PNG says where each candidate came from. --strength and --scale are then not used.
+    """
     from minidiff.attention_control import Control
     from minidiff.edit import edit as change
     from minidiff.plot import grid
@@ -202,10 +239,16 @@ def edit(
     model = _diffusion(name, device, **_memory_settings(save_memory or []))
     pictures = read_images(images, model.image_shape) if images else held_out(name)[:count]
     before = source if source is not None else told(name, count)
-    settings = _given(control=control and Control(control.value), local=local, eta=eta, steps=steps)
-    settings |= {"strength": strength, "scale": scale, "source_scale": source_scale, "trajectory": trajectory.value}
-    result = change(model, pictures.to(device), before, target, method.value, seeds=seed, fast=fast, **settings)
-    rows = {"source": pictures, "edit": result}
+    settings = _given(
+        control=control and Control(control.value, cross_part, self_part), local=local, eta=eta, steps=steps
+    )
+    settings |= {"method": method.value, "source_scale": source_scale, "trajectory": trajectory.value}
+    settings |= {"negative": negative, "interval": interval, "fast": fast}
+    if candidates:
+        rows = {"source": pictures} | _search(model, pictures.to(device), before, target, settings, clip, seed, out)
+    else:
+        settings |= {"strength": strength, "scale": scale, "seeds": seed}
+        rows = {"source": pictures, "edit": change(model, pictures.to(device), before, target, **settings)}
     picture = grid(list(rows.values()), alt=f"Pictures edited to: {target}.", row_labels=list(rows), display=False)
     typer.echo(f"Wrote {picture.save(out)}, from the top: {', '.join(rows)}")
 
@@ -342,12 +385,13 @@ def critters(
     species: Annotated[str, typer.Option(help='"cat", "dog", "wild", or "all" for a subfolder of each.')] = "all",
     size: Annotated[int, typer.Option(min=8, help="Side in pixels.")] = 64,
     seed: Annotated[int, typer.Option(help="Which stream of pictures.")] = 0,
+    layouts: Annotated[Path | None, typer.Option(help="A folder for their semantic maps.")] = None,
 ) -> None:
     """Draw Critters into PNG files, one folder a species, as AFHQ lays out its photographs."""
     from tqdm import tqdm
 
     from minidiff.data.critters import NAMES, Critters
-    from minidiff.worlds import write_pictures
+    from minidiff.worlds import write_layouts, write_pictures
 
     names = NAMES if species == "all" else (species,)
     worlds = {name: Critters(name, length=count, seed=seed, size=size) for name in names}
@@ -355,7 +399,9 @@ def critters(
         for name, world in worlds.items():
             for _ in write_pictures(world, out / name):
                 bar.update()
-    typer.echo(f"Wrote {count * len(names)} pictures into {out}")
+            for _ in write_layouts(world, layouts / name) if layouts else ():
+                pass
+    typer.echo(f"Wrote {count * len(names)} pictures into {out}" + (f", their maps into {layouts}" if layouts else ""))
 
 
 def _given(**settings) -> dict:
@@ -416,11 +462,41 @@ def _diffusion(name: str, device: str, **memory):
     return model
 
 
-def _told(model, text: str | None, **guidance):
-    """The model told a caption where there is one, or the empty one where it waits for one."""
-    if text is not None and not hasattr(model, "given"):
-        raise ValueError(f"text: a {type(model).__name__} takes no condition")
-    return model.given(text, **guidance) if text is not None or getattr(model, "text", None) else model
+def _told(model, text: str | None, **what):
+    """The model told a caption and more where there is any, or the empty caption where it waits for one."""
+    asked = text is not None or what.keys() - {"scale", "negative", "interval"}
+    if asked and not hasattr(model, "given"):
+        raise ValueError(f"{'text' if text is not None else 'condition'}: a {type(model).__name__} takes no condition")
+    return model.given(text, **what) if asked or getattr(model, "text", None) else model
+
+
+def _species(name: str) -> int:
+    """The class label of a species."""
+    from minidiff.data.critters import NAMES
+
+    if name not in NAMES:
+        raise ValueError(f"--label: expected one of {', '.join(NAMES)}, got {name!r}")
+    return NAMES.index(name)
+
+
+def _search(model, pictures, source, target: str, settings: dict, clip: str, seed: int, out: Path) -> dict:
+    """The best of many edits of each picture and the one in the middle, as rows; all of them in a CSV file beside `out`."""
+    import torch
+
+    from minidiff.candidates import Search, as_csv, scores
+    from minidiff.files import write_whole
+    from minidiff.zoo import load_clip
+
+    search = Search(model, load_clip(clip, str(pictures.device)), seeds=range(seed, seed + 3), settings=settings)
+    typer.echo(f"{search}, for {len(pictures)} picture{'s' * (len(pictures) > 1)}")
+    sources = [source] * len(pictures) if isinstance(source, str) else source
+    found = search.run_all(pictures, sources, [target] * len(pictures))
+    marks = [scores(ranked) for ranked in found]
+    selected, unselected = (sum(mark[which] for mark in marks) / len(marks) for which in ("selected", "unselected"))
+    typer.echo(f"Directional CLIP: the best {selected:.3f}; one taken at random {unselected:.3f}")
+    typer.echo(f"Wrote {write_whole(out.with_suffix('.csv'), as_csv(found))}, all candidates")
+    choices = {"best": 0, "middle": len(search.candidates) // 2}
+    return {name: torch.stack([ranked[place].image for ranked in found]) for name, place in choices.items()}
 
 
 def _memory_settings(switches: list[Memory]) -> dict:

@@ -1,12 +1,10 @@
 """Editing by words: CycleDiffusion with one model, told what is in the picture on the way in and what should be on the way out.
 
-Wu & De la Torre, "A latent space of stochastic diffusion models" (2023), section 4.2; the search over settings with its
-ranking by directional CLIP: appendix, and Kim et al., "DiffusionCLIP" (CVPR 2022).
+Wu & De la Torre, "A latent space of stochastic diffusion models" (2023), section 4.2. Many edits at once, ranked: see
+`minidiff.candidates`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import product, repeat
 
 import torch
 from torch import Tensor
@@ -32,6 +30,8 @@ def edit(
     strength: float = 0.7,
     scale: float = 3.0,
     source_scale: float = 1.0,
+    negative: Captions = "",
+    interval: tuple[float, float] = (0.0, 1.0),
     eta: float | None = None,
     steps: int | None = None,
     seeds: Seeds = 0,
@@ -44,13 +44,15 @@ def edit(
     """images (B, C, H, W) in [-1, 1], described by `source` -> the same pictures as `target` describes them.
 
     One caption serves all pictures, or there is one for each. `scale` and `source_scale` guide the way out and the way
-    in; equal captions and scales give the picture back. `control` (only with "cyclediffusion") keeps the source's
+    in, both away from `negative` and within `interval` (see `LatentDiffusion.given`); equal captions and scales give the
+    picture back. `control` (only with "cyclediffusion") keeps the source's
     attention. `local` in (0, 1) (likewise) changes only places about which the captions disagree, by more than this part of
     the largest disagreement; all others but a soft border stay as they are. Both look at two captions side by side, and are
     not `fast`; the other arguments are those of `cycle.translate`.
     Raises ValueError for captions, settings or images that do not fit, before any work is done.
     """
-    before, after = model.given(source, scale=source_scale), model.given(target, scale=scale)
+    guidance = {"negative": negative, "interval": interval}
+    before, after = model.given(source, scale=source_scale, **guidance), model.given(target, scale=scale, **guidance)
     settings = {"strength": strength, "eta": eta, "steps": steps}
     if control is None and local is None:
         settings |= {"seeds": seeds, "trajectory": trajectory, "batch": batch, "fast": fast}
@@ -111,65 +113,3 @@ def word_tokens(encoder, caption: str) -> list[int]:
     """The token numbers of a caption without its padding."""
     (mask,) = encoder.text_tokens([caption])[1]
     return encoder.tokenizer([caption])[0][: int(mask.sum())].tolist()
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One edit of one picture and where it came from; score is its directional CLIP."""
-
-    image: Tensor
-    strength: float
-    scale: float
-    seed: int
-    score: float
-
-
-@dataclass(frozen=True)
-class Search:
-    """Many edits of a picture at other strengths, scales and seeds, ranked by directional CLIP.
-
-    Nothing is done before `run`; `calls` says what it will cost, in network calls for one picture. A winner is chosen by
-    its score, so its score says little about the method: `scores` gives that of an edit taken at random beside it.
-    """
-
-    model: LatentDiffusion
-    clip: object
-    strengths: Sequence[float] = (0.4, 0.5, 0.6, 0.7, 0.85)
-    scales: Sequence[float] = (1.0, 1.5, 2.0, 3.0, 5.0)
-    seeds: Sequence[int] = (0, 1, 2)
-    settings: dict = field(default_factory=dict)  # further arguments of `edit`
-
-    @property
-    def candidates(self) -> list[tuple[float, float, int]]:
-        """(strength, scale, seed) of every candidate."""
-        return list(product(self.strengths, self.scales, self.seeds))
-
-    @property
-    def calls(self) -> int:
-        """Items that the network will see for one picture: the way in once, the way out once or, guided, twice."""
-        model = self.model.replace(**{k: v for k, v in self.settings.items() if k in ("steps", "eta")})
-        return sum(
-            model.replace(strength=strength).calls * (2 if scale == 1 else 3) for strength, scale, _ in self.candidates
-        )
-
-    def __str__(self) -> str:
-        return f"{len(self.candidates)} candidates a picture, {self.calls:,} network calls"
-
-    def run(self, image: Tensor, source: str, target: str) -> list[Candidate]:
-        """All candidates for one picture (C, H, W), the best first."""
-        from minidiff.evaluation.clip_scores import directional_score
-
-        found = []
-        images, seeds = image.expand(len(self.seeds), *image.shape), list(self.seeds)
-        for strength, scale in product(self.strengths, self.scales):
-            settings = {"strength": strength, "scale": scale, "seeds": seeds} | self.settings
-            results = edit(self.model, images, source, target, **settings)
-            scores = directional_score(self.clip, images, results.clamp(-1, 1), source, target).tolist()
-            found += [Candidate(*each) for each in zip(results, repeat(strength), repeat(scale), seeds, scores)]
-        return sorted(found, key=lambda candidate: -candidate.score)
-
-
-def scores(found: Sequence[Candidate]) -> dict[str, float]:
-    """Directional CLIP of the best candidate, and of one taken at random: the mean of all."""
-    values = [candidate.score for candidate in found]
-    return {"selected": max(values), "unselected": sum(values) / len(values)}

@@ -6,6 +6,7 @@ And the way back: a set of pictures as a folder of files.
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +72,90 @@ def read_images(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Ten
         else:
             parts.append(read_image(path, size, channels)[None])
     return torch.cat(parts)
+
+
+def read_conditions(
+    shape: tuple[int, int, int],
+    layout: Path | None = None,
+    low_res: Path | None = None,
+    blurred: Path | None = None,
+    known: Path | None = None,
+    mask: Path | None = None,
+) -> dict[str, Any]:
+    """Files as the pictures that `LatentDiffusion.given` takes, of the size that a model of pictures `shape` needs.
+
+    Raises ValueError for a picture with a hole without its mask, and what `read_images`, `read_layout` and `read_mask` raise.
+    """
+    if (known is None) != (mask is None):
+        raise ValueError("known, mask: a picture with a hole takes both")
+    channels, size, _ = shape
+    found = {}
+    if layout is not None:
+        found["layout"] = read_layout(layout, size)
+    if low_res is not None:
+        found["low_res"] = read_images([low_res], (channels, size // 4, size // 4))
+    if blurred is not None:
+        found["blurred"] = read_images([blurred], shape)
+    if known is not None:
+        found["known"] = read_images([known], shape), read_mask(mask, size)
+    return found
+
+
+def read_layout(path: str | Path, size: int) -> Tensor:
+    """A semantic map from a file, (1, size, size) long: in the colours of `plot.layout`, as `write_layouts` writes it,
+    or part numbers as grey levels.
+
+    Raises FileNotFoundError where there is no file, ValueError naming it when it is another size, no image, or no map.
+    """
+    from minidiff.plot import MAP_COLOURS
+
+    values = read_values(path, size)  # (H, W), or (H, W, 3)
+    if values.ndim == 3:
+        palette = torch.tensor([list(bytes.fromhex(colour[1:])) for colour in MAP_COLOURS])
+        here = (values[..., None, :] == palette).all(-1)  # (H, W, parts)
+        if not here.any(-1).all():
+            raise ValueError(f"{path}: expected the colours of minidiff's maps only, or part numbers as grey levels")
+        values = here.int().argmax(-1)
+    return values[None].long()
+
+
+def read_mask(path: str | Path, size: int) -> Tensor:
+    """A mask from a file, (1, 1, size, size): white is known (1) and black to be painted (0).
+
+    Raises FileNotFoundError where there is no file, ValueError naming it when it is another size, no image, or grey.
+    """
+    values = read_values(path, size, "L")
+    if not ((values == 0) | (values == 255)).all():
+        raise ValueError(f"{path}: expected only black (to be painted) and white (known), a mask has no greys")
+    return (values / 255.0)[None, None]
+
+
+def read_values(path: str | Path, size: int, mode: str | None = None) -> Tensor:
+    """The bytes of a square image file of exactly this size: (H, W) of grey levels, or (H, W, 3)."""
+    import numpy as np
+
+    from minidiff.data.folder import decoded
+
+    values = decoded(path, lambda image: np.array(image.convert(mode or ("L" if image.mode == "L" else "RGB"))))
+    if values.shape[:2] != (size, size):
+        raise ValueError(f"{path}: expected {size} x {size} pixels, got {values.shape[1]} x {values.shape[0]}")
+    return torch.from_numpy(values)
+
+
+def write_layouts(pictures: Pictures, folder: str | Path) -> Iterator[Path]:
+    """Write the map of each critter as an indexed PNG in the colours of `plot.layout`, folder/000000.png and on."""
+    import numpy as np
+    from PIL import Image
+
+    from minidiff.data.renderer import semantic_map
+    from minidiff.plot import MAP_COLOURS
+
+    for number in range(len(pictures)):
+        parts = semantic_map(pictures.factors(slice(number, number + 1)), pictures.size)[0]
+        image, file = Image.fromarray(parts.numpy().astype(np.uint8)), io.BytesIO()
+        image.putpalette(b"".join(bytes.fromhex(colour[1:]) for colour in MAP_COLOURS))
+        image.save(file, "PNG")
+        yield write_whole(Path(folder) / f"{number:06}.png", file.getvalue())
 
 
 def write_pictures(pictures: Pictures, folder: str | Path) -> Iterator[Path]:

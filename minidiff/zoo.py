@@ -59,7 +59,7 @@ def generator(entry: dict, network: nn.Module, device: torch.device | str, folde
     shape = tuple(entry["image_shape"])
     if entry["kind"] in FAMILIES:
         return FAMILIES[entry["kind"]](autoencoder, network, shape)
-    encoder = cache(partial(load, entry["text"], device, folder)) if "text" in entry else None
+    encoder = cache(partial(load_clip, entry["text"], device, folder)) if "text" in entry else None
     denoiser = Denoiser(network, schedule(entry["schedule"]), entry["predicts"]).eval().requires_grad_(False)
     return LatentDiffusion(autoencoder, denoiser.to(device), shape, text=encoder)
 
@@ -93,7 +93,12 @@ def manifest(folder: str | Path | None = None) -> dict[str, dict]:
 
 
 def describe(name: str, folder: str | Path | None = None) -> dict:
-    """The manifest's entry for one model. Raises UnknownModel for an unknown name, with the nearest known one."""
+    """The manifest's entry for one model. Raises UnknownModel for an unknown name, with the nearest known one.
+
+    The weights that open_clip fetches are known by their name alone.
+    """
+    if str(name).startswith(OPEN_CLIP):
+        return {"kind": "clip", "sha256": hashlib.sha256(name.encode()).hexdigest()}
     if str(name).startswith(DIFFUSERS):
         from minidiff.bridges.autoencoders import describe as describe_theirs
 

@@ -1,5 +1,6 @@
 """Models as small as they come, untrained: enough to run every line of a study in seconds."""
 
+import json
 from functools import cache, partial
 
 import pytest
@@ -88,3 +89,19 @@ def ready(net):
 @pytest.fixture
 def tiny_load():
     return tiny
+
+
+@pytest.fixture
+def small_open_clip(tmp_path, monkeypatch):
+    """The name of a model of open_clip's, neither ours nor fetched: small, untrained, with its own tokenizer and colours."""
+    import open_clip
+
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "patch_size": 16, "width": 32, "head_width": 16, "layers": 1}
+    (tmp_path / "Small-B-16.json").write_text(json.dumps({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(tmp_path / "Small-B-16.json")
+    create = open_clip.create_model
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda arch: ["none", "one"])
+    monkeypatch.setattr(open_clip, "create_model", lambda arch, pretrained, device: create(arch, device=device))
+    torch.manual_seed(1)
+    return "open_clip:Small-B-16/none"

@@ -13,9 +13,10 @@ import minidiff
 from minidiff import cli, zoo
 from minidiff.data.critters import NAMES, Critters
 from minidiff.data.folder import ImageFolder
+from minidiff.data.renderer import semantic_map
 from minidiff.doctor import checks, healthy
 from minidiff.fast import measure
-from minidiff.worlds import held_out, read_images, truth
+from minidiff.worlds import held_out, read_images, read_layout, truth
 
 COMMANDS = ("tour", "train", "sample", "translate", "edit", "guide", "reproduce", "export", "lab", "doctor", "data")
 
@@ -100,7 +101,14 @@ def told(monkeypatch, tiny_load):
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--control", "refine"), ("--method", "sdedit"), ("--trajectory", "independent")]
+    "options",
+    [
+        (),
+        ("--control", "refine", "--cross-part", "1", "--self-part", "0"),
+        ("--method", "sdedit"),
+        ("--trajectory", "independent"),
+        ("--negative", "a cat", "--interval", "0", "0.8"),
+    ],
 )
 def test_edit_by_words(minidiff_says, told, tmp_path, options):
     code, out, err = minidiff_says("edit", "-n", 2, "--steps", 4, "--target", "a sad dog on a red background", *options)
@@ -129,10 +137,101 @@ def test_sample_to_a_caption(minidiff_says, told, tmp_path):
 
 
 @pytest.fixture
+def conditions(minidiff_says):
+    """Files to tell a model: a picture, its map, a small one, a mask."""
+    assert minidiff_says("data", "critters", "-o", "mine", "-n", 1, "--layouts", "maps")[0] == 0
+    with Image.open("mine/cat/000000.png") as picture:
+        picture.resize((16, 16)).save("small.png")
+    mask = np.full((64, 64), 255, np.uint8)
+    mask[10:40, 20:50] = 0
+    Image.fromarray(mask).save("mask.png")
+    Image.fromarray(mask // 2).save("grey.png")
+    return {"picture": "mine/cat/000000.png", "map": "maps/cat/000000.png", "small": "small.png", "mask": "mask.png"}
+
+
+def test_sample_to_maps_species_and_captions(minidiff_says, told, conditions):
+    words = ("--text", "a sad cat", "--scale", 2, "--interval", 0.1, 0.9)
+    for options in (
+        ("--label", "dog"),
+        ("--layout", conditions["map"]),
+        ("--layout", conditions["map"], *words),
+        ("--low-res", conditions["small"]),
+        ("--blurred", conditions["picture"], "--label", "wild", "--scale", 1.5),
+        ("--known", conditions["picture"], "--mask", conditions["mask"], *words),
+    ):
+        code, out, err = minidiff_says("sample", "critters-maps", "-n", 2, "--steps", 2, *options)
+        assert (code, out) == (0, "Wrote sample.png\n"), err
+    with Image.open("sample.png") as both, Image.open(conditions["picture"]) as picture:
+        tile = both.crop((4, 4, 132, 132)).resize((64, 64), Image.Resampling.BOX)  # drawn at twice its size
+        apart = np.abs(np.asarray(tile, int) - np.asarray(picture.convert("RGB"), int)).max(2)
+    assert apart[10:40, 20:50].mean() > 20 * apart[:8].mean()  # enlarged and shrunk, so nearly
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--label", "fox"), "--label: expected one of cat, dog, wild, got 'fox'"),
+        (("--layout", "small.png"), "small.png: expected 64 x 64 pixels, got 16 x 16"),
+        (("--layout", "mine/cat/000000.png"), "mine/cat/000000.png: expected the colours of minidiff's maps only"),
+        (("--layout", "mask.png"), "layout: expected part numbers 0 to 10, got 0 to 255"),
+        (("--layout", "no.png"), "no.png"),
+        (("--known", "small.png"), "known, mask: a picture with a hole takes both"),
+        (("--known", "mine/cat/000000.png", "--mask", "grey.png"), "grey.png: expected only black (to be painted)"),
+        (("--known", "mine/cat/000000.png", "--mask", "small.png"), "small.png: expected 64 x 64 pixels"),
+        (("--text", "a cat", "--scale", "nan"), "scale: expected a finite number"),
+        (("--text", "a cat", "--scale", "2", "--interval", "0.9", "0.1"), "interval: expected (low, high)"),
+        (("--text", "a kitten"), "no word 'kitten' in the grammar; did you mean 'baby cat'?"),
+        (("--text", "a big cat"), "no word 'big' in the grammar; did you mean 'wearing'? Known are orange, cat, on"),
+        (("--text", "a sad cat " * 7), "a caption of 21 words, but there is room for 18"),
+    ],
+)
+def test_conditions_that_make_no_sense_are_refused_in_one_line(minidiff_says, told, conditions, options, message):
+    code, _, err = minidiff_says("sample", "critters-maps", "-n", 1, "--steps", 2, *options)
+    assert code == 2 and message in err and err.count("\n") == 1 and not Path("sample.png").exists()
+
+
+def test_models_are_not_told_what_they_do_not_take(minidiff_says, told, conditions):
+    code, _, err = minidiff_says("sample", "critters-text", "--layout", conditions["map"])
+    assert code == 2 and "layout: this model takes no pictures as a condition" in err
+    code, _, err = minidiff_says("sample", "critters-gan", "--label", "cat")
+    assert code == 2 and "condition: a GAN takes no condition" in err
+
+
+def test_layouts_as_files_are_the_layouts(minidiff_says, tmp_path):
+    minidiff_says("data", "critters", "-o", "mine", "-n", 2, "--species", "dog", "--seed", 3, "--layouts", "maps")
+    world = Critters("dog", length=2, seed=3)
+    exact = semantic_map(world.factors(slice(2)), 64)
+    assert torch.equal(read_layout(tmp_path / "maps" / "dog" / "000001.png", 64), exact[1:])
+    with Image.open(tmp_path / "maps" / "dog" / "000000.png") as image:
+        image.convert("RGB").save(tmp_path / "colours.png")
+    assert torch.equal(read_layout(tmp_path / "colours.png", 64), exact[:1])
+
+
+def test_candidates_of_an_edit(minidiff_says, judged, tmp_path):
+    """The cost comes first, the unselected figure stands beside the selected one, every candidate has its line."""
+    words = ("--source", "a cat", "--target", "a sad dog", "--candidates")
+    minidiff_says("data", "critters", "--out", "mine", "-n", 1, "--species", "cat")
+    code, out, err = minidiff_says("edit", "mine", *words, "--steps", 4, "--seed", 5)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("75 candidates a picture, ") and lines[0].endswith(" network calls, for 1 picture")
+    assert lines[1].startswith("Directional CLIP: the best ") and "one taken at random" in lines[1]
+    assert lines[-1] == "Wrote edit.png, from the top: source, best, middle"
+    rows = (tmp_path / "edit.csv").read_text().splitlines()
+    assert len(rows) == 76 and rows[0] == "picture,rank,strength,scale,seed,directional_clip"
+    assert {row.split(",")[4] for row in rows[1:]} == {"5", "6", "7"}
+    code, _, err = minidiff_says(
+        "edit", "mine", "--source", "a cat", "--target", "a cat", "--candidates", "-o", "b.png"
+    )
+    assert code == 2 and "captions: the edited one is as before" in err and not (tmp_path / "b.png").exists()
+
+
+@pytest.fixture
 def judged(told, monkeypatch, tiny_load):
     """Tiny untrained models for every name: one to guide, and its judges."""
     monkeypatch.setattr("minidiff.energy_words.load", lambda name, device: tiny_load(name, 64))
     monkeypatch.setattr("minidiff.energy_words.load_clip", lambda name, device: tiny_load(name, 64))
+    monkeypatch.setattr("minidiff.zoo.load_clip", lambda name, device: tiny_load(name, 64))
 
 
 WISH = ("--energy", "200 * tilt = 0.3", "--energy", "clip: a sad cat", "--copies", 2, "-n", 2, "--steps", 3)

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from minidiff import cycle
 from minidiff.attention_control import Control, LockStep, align, copy_source
+from minidiff.candidates import Search
+from minidiff.candidates import scores as scores_of
 from minidiff.denoiser import Denoiser, Prediction
 from minidiff.disagreement import blend, disagreement
-from minidiff.edit import Search, align_captions, edit
-from minidiff.edit import scores as scores_of
+from minidiff.edit import align_captions, edit
 from minidiff.generators import Identity, LatentDiffusion
 from minidiff.nets.blocks import CrossAttention, SelfAttention, watching
 from minidiff.nets.unet import UNet, UNetConfig
@@ -210,13 +212,66 @@ def test_a_search_says_its_cost_first_and_where_each_candidate_comes_from(model,
     handle = model.denoiser.net.register_forward_hook(lambda net, inputs, out: calls.append(len(inputs[0])))
     found = search.run(images(1)[0].clamp(-1, 1), "a cat", "a dog")
     handle.remove()
-    assert sum(calls) == search.calls and asked[0] == ("a cat", "a dog")
+    assert sum(calls) == search.calls and asked[0] == (["a cat"], ["a dog"])
     assert len(found) == 8 and [c.score for c in found] == sorted((c.score for c in found), reverse=True)
     mean = sum(c.score for c in found) / 8
     assert scores_of(found) == pytest.approx({"selected": found[0].score, "unselected": mean})
     for c in found[::3]:
         again = edit(model, images(1).clamp(-1, 1), "a cat", "a dog", strength=c.strength, scale=c.scale, seeds=c.seed)
         torch.testing.assert_close(again[0], c.image, rtol=0, atol=1e-10)
+    pair = search.run_all(images(2).clamp(-1, 1), ["a cat", "a dog"], ["a dog", "a red cat"])
+    assert [c.score for c in pair[0]] == pytest.approx([c.score for c in found])
+    assert [c.seed for c in pair[0]] == [c.seed for c in found]
+    alone = search.run(images(2)[1].clamp(-1, 1), "a dog", "a red cat")
+    assert [c.score for c in pair[1]] == pytest.approx([c.score for c in alone])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(method="sdedit"),
+        dict(method="ddib", eta=0.0, source_scale=2.0),
+        dict(control=Control(), steps=5),
+        dict(control=Control(), source_scale=2.0),
+        dict(local=0.5),
+        dict(interval=(0.0, 1.0), negative="a hat"),
+    ],
+)
+def test_the_cost_of_a_search_is_right_for_every_method(model, monkeypatch, settings):
+    import minidiff.evaluation.clip_scores as scores
+
+    monkeypatch.setattr(scores, "directional_score", lambda clip, before, after, *captions: after.flatten(1).mean(1))
+    search, calls = Search(model, None, (0.5, 1.0), (1.0, 2.0), seeds=(3,), settings=settings), []
+    model.denoiser.net.register_forward_hook(lambda net, inputs, out: calls.append(len(inputs[0])))
+    search.run(images(1)[0], "a cat", "a dog")
+    assert sum(calls) == search.calls
+
+
+def test_a_search_refuses_captions_before_any_work(model, tiny_load, monkeypatch):
+    monkeypatch.setattr("minidiff.candidates.edit", lambda *arguments, **settings: pytest.fail("worked"))
+    search = Search(model, tiny_load("critters-clip"))
+    picture = torch.zeros(3, 32, 32)
+    with pytest.raises(ValueError, match="captions: the edited one is as before"):
+        search.run(picture, "a cat", "A cat.")
+    with pytest.raises(ValueError, match="no word 'catt'"):
+        search.run(picture, "a catt", "a cat")
+
+
+@pytest.mark.parametrize("more", [{}, {"control": Control()}])
+def test_negative_and_interval_have_a_say_on_both_ways(model, more):
+    """They are those of `given`, they change a guided edit, and the identity still holds."""
+    how = {"negative": "a red hat", "interval": (0.2, 0.7)}
+    plain = edit(model, images(), "a cat", "a dog", scale=3.0, **more)
+    for name, value in how.items():
+        assert (edit(model, images(), "a cat", "a dog", scale=3.0, **{name: value}, **more) - plain).abs().max() > 1e-3
+    same = edit(model, images(), "a cat", "a cat", scale=3.0, source_scale=3.0, **how, **more)
+    torch.testing.assert_close(same, images(), rtol=0, atol=1e-10)
+    if not more:
+        sides = (model.given(caption, scale=3.0, **how) for caption in ("a cat", "a dog"))
+        ours = edit(model, images(), "a cat", "a dog", scale=3.0, source_scale=3.0, strength=1.0, **how)
+        torch.testing.assert_close(ours, cycle.translate(*sides, images()), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="interval: expected"):
+        edit(model, images(), "a cat", "a dog", interval=(0.7, 0.2), **more)
 
 
 @pytest.mark.parametrize(

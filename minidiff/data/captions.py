@@ -31,6 +31,10 @@ ATTRIBUTES: dict[str, tuple] = {
 }
 OPTIONAL = ("coat", "background")  # None: nothing is said of it, it may be any
 UNSAID = ("plain", "neutral")  # a plain coat and a straight mouth get no word
+OTHER_WORDS = {  # that people try, and what the grammar has in their place
+    "kitten": "baby cat", "puppy": "baby dog", "fox": "wild", "happy": "smiling", "unhappy": "sad", "ginger": "orange",
+    "young": "baby", "with": "wearing", "cap": "hat", "the": "a",
+}  # fmt: skip
 
 
 def captions(factors: Factors) -> list[str]:
@@ -130,14 +134,22 @@ def parse(caption: str) -> dict[str, Any]:
 
 
 def words(caption: str) -> list[str]:
-    """The words of a text, in lower case, with "an" as "a". Raises ValueError for one that the grammar does not have."""
+    """The words of a text, in lower case, with "an" as "a".
+
+    Raises ValueError for one that the grammar does not have, with what it says in its place or the nearest word; where that
+    is far, with all words.
+    """
     if not isinstance(caption, str):
         raise TypeError(f"caption: expected a string, got {type(caption).__name__}: {caption!r}")
     found = ["a" if word == "an" else word for word in caption.lower().strip().removesuffix(".").split()]
     for word in found:
         if word not in VOCABULARY:
-            near = difflib.get_close_matches(word, VOCABULARY, n=1, cutoff=0.0)[0]
-            raise ValueError(f"caption: no word {word!r} in the grammar; did you mean {near!r}? (in {caption!r})")
+            near = OTHER_WORDS.get(word) or difflib.get_close_matches(word, VOCABULARY, n=1, cutoff=0.0)[0]
+            far = word not in OTHER_WORDS and not difflib.get_close_matches(word, VOCABULARY, n=1)
+            known = f" Known are {', '.join(VOCABULARY)}" if far else ""
+            raise ValueError(
+                f"caption: no word {word!r} in the grammar; did you mean {near!r}?{known} (in {caption!r})"
+            )
     return found
 
 

@@ -5,8 +5,10 @@ distances measured on them change (Parmar, Zhang & Zhu, "On aliased resizing", C
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from minidiff.data.pictures import Indices, as_indices
 
+T = TypeVar("T")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SPLITS = ("train", "val", "test")
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -79,10 +82,15 @@ def read_image(path: str | Path, size: int = 64, channels: int = 3) -> Tensor:
 
     Raises FileNotFoundError where there is no file, ValueError naming it when it is truncated or no image.
     """
+    return decoded(path, partial(square, size=size, channels=channels))
+
+
+def decoded(path: str | Path, convert: Callable[[Image.Image], T]) -> T:
+    """What `convert` makes of an image file. Raises as `read_image` does."""
     try:
         with Image.open(path) as image:
             image.load()
-            return square(image, size, channels)
+            return convert(image)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except UnidentifiedImageError as error:

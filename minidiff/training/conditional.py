@@ -26,8 +26,8 @@ from minidiff.training.denoisers import DenoiserRecipe
 class ConditionalRecipe(DenoiserRecipe):
     """A denoiser of Critters told captions, class labels (species) and pictures, in the shares of `routes`.
 
-    A route is a "+"-joined list of "text", "label", "layout", "low_res", "blurred", "known"; "" tells nothing. `text` is
-    the CLIP of the zoo whose text tower reads the captions; it stays as it is. `start` is a model of the zoo whose
+    A route is a "+"-joined list of "text", "label", "layout", "low_res", "blurred", "known"; "" tells nothing. `text` names
+    the CLIP whose text tower reads the captions, as for `zoo.load_clip`; it stays as it is. `start` is a model of the zoo whose
     weights training begins with; what it cannot be told yet has no say at first.
     """
 
@@ -58,7 +58,8 @@ class ConditionalRecipe(DenoiserRecipe):
         factors = pictures.factors(indices)
         rows = super().rows(pictures, indices, watch)
         texts = short_captions(factors, torch.tensor(indices))
-        rows |= {"words": tower(self.text).tokenizer(texts).to(torch.uint8), "label": factors.species}
+        words = tower(self.text).tokenizer(texts)
+        rows |= {"words": words.to(torch.uint8 if words.max() < 256 else torch.int32), "label": factors.species}
         if self.config.maps:
             rows |= {
                 "images": picture_bank(pictures, indices, watch),
@@ -130,4 +131,4 @@ def begin_with(net: UNet, other: UNet) -> None:
 @cache
 def tower(name: str, device: torch.device | str = "cpu") -> Any:
     """The frozen CLIP that reads captions."""
-    return zoo.load(name, device)
+    return zoo.load_clip(name, device)

@@ -64,6 +64,8 @@ def test_case_articles_and_the_full_stop_make_no_difference():
         ("a gray dog", "gray", "grey"),
         ("a gren hat", "gren", "green"),
         ("a turtle", "turtle", "purple"),
+        ("a kitten", "kitten", "baby cat"),
+        ("a fox", "fox", "wild"),
     ],
 )
 def test_an_unknown_word_is_refused_with_the_nearest_known_one(text, word, known):

@@ -58,10 +58,13 @@ def test_the_study_writes_its_tables_chart_and_pictures(tmp_path):
     assert len(rates) == SMALL["levels"] and rates == sorted(rates)
     pixels, latents = (f"denoiser/{name}" for name in compression.DENOISERS)
     assert found[f"{pixels}/parameters"].value == found[f"{latents}/parameters"].value > 1000
-    assert found[f"{pixels}/trained"].value is None and found[f"{latents}/train_per_second"].n == 2
+    assert found[f"{pixels}/trained"].value is None and found[f"{pixels}/compute"].value is None
+    assert found[f"{latents}/train_per_second"].n == 2
     assert found[f"{latents}/sample_per_second"].value > 0 and found[f"{latents}/frechet"].value > 0
+    used = found[f"{vq}/codes_used"].value
+    assert 1 <= found[f"{vq}/perplexity"].value <= used <= 256
     text = results.markdown_table(found.rows, found.tables["autoencoders"])
-    assert "| study-kl-f8-c4 | 8 | - | 4 |" in text and "| study-vq-f4-c3 | 4 | 256 | 3 |" in text
+    assert "| study-kl-f8-c4 | 8 | - | - | 4 |" in text and f"| study-vq-f4-c3 | 4 | 256 | {used:g} | 3 |" in text
     assert "bits/pixel" in text and "study-latents" in results.markdown_table(found.rows, found.tables["denoisers"])
     svg = (tmp_path / "compression-rate.svg").read_text()
     assert "semantic compression" in svg and "study-vq-f4-c3 needs 0.167 and leaves" in svg
@@ -144,3 +147,12 @@ def test_rows_of_a_long_curve_are_few_and_hold_both_ends():
     rows = compression.curve_rows(curve)
     levels = [int(row.name.split("/")[1][2:]) for row in rows if row.quantity == "rmse"]
     assert levels[0] == 0 and levels[-3:] == [997, 998, 999] and 30 < len(levels) < 45
+
+
+def test_compute_is_pictures_over_speed(monkeypatch):
+    entry = {"seconds": 99.0, "steps": 50, "recipe": {"batch": 8}}
+    monkeypatch.setattr(zoo, "manifest", lambda: {"study-pixels": entry})
+    marks = compression.denoiser_marks("study-pixels", small_load("study-pixels"), Estimate(20.0, None, 3), None)
+    assert {name: marks[name].estimate.value for name in ("trained", "pictures", "compute")} == {
+        "trained": 99, "pictures": 400, "compute": 20,
+    }  # fmt: skip

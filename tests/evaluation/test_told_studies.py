@@ -22,7 +22,7 @@ def test_captions(tiny_load, tmp_path):
 
 def test_editing(tiny_load, tmp_path):
     settings = {
-        "n": 1, "tuning": 1, "steps": 4, "strengths": (0.5,), "scales": (1.0, 2.0), "etas": (0.5,),
+        "n": 1, "tuning": 1, "searched": 2, "steps": 4, "strengths": (0.5,), "scales": (1.0, 2.0), "etas": (0.5,),
         "kinds": ("species", "accessory added"), "load": tiny_load,
     }  # fmt: skip
     found = results.read("editing", reproduce("editing", quick=True, out=tmp_path, **settings).parent)
@@ -39,6 +39,10 @@ def test_editing(tiny_load, tmp_path):
         best = f"strength 0.5/scale {scale:g}/eta {0 if method == 'ddib' else 0.5:g}"
         assert found[f"editing/tuning/{method}/{best}/success"].n == 2
     assert found["editing/best/truth/success"].n == 2
+    assert found["editing/search/candidates"].value == 1 * 2 * 2  # strengths, scales, seeds
+    chosen, random = (found[f"editing/search/{which}/directional"] for which in ("selected", "unselected"))
+    assert chosen.value >= random.value and chosen.n == random.n == 4
+    assert "| one at random |" in results.markdown_table(found.rows, found.tables["search"])
     text = results.markdown_table(found.rows, found.tables["best"])
     assert "| CycleDiffusion, attention control |" in text and "| edit-friendly |" in text
 
@@ -49,6 +53,11 @@ def test_conditioning(tiny_load, tmp_path):
     assert found["inpainting/known/pasted"].value == 0 < found["inpainting/known/drawn"].value
     assert found["truth/psnr"].value is None and found["truth/sharpness"].value == pytest.approx(1)
     assert found["bicubic/sharpness"].value < 0.9 and found["bicubic/psnr"].value > 15
+    gain = found["super-resolution/ahead of bicubic/psnr"]
+    apart = found["super-resolution/psnr"].value - found["bicubic/psnr"].value
+    assert gain.n == 4 and gain.value == pytest.approx(apart, abs=1e-3) and gain.interval[0] < gain.value
+    assert found["super-resolution/ahead of bicubic/sharpness"].interval and found["inpainting/pose_right"].n == 4
+    assert 0 <= found["label/dog"].value <= 1 and found["label/dog"].n == 2
     assert found["super-resolution/iou"].value >= 0 and found["layout and caption/all_right"].n == 4
     assert (tmp_path / "conditioning-examples.png").exists()
 

@@ -35,19 +35,8 @@ def clip():
 
 
 @pytest.fixture
-def foreign(tmp_path, monkeypatch):
-    """A model of open_clip's that is neither ours nor fetched: small, untrained, with its own tokenizer and colours."""
-    import open_clip
-
-    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-    vision = {"image_size": 32, "patch_size": 16, "width": 32, "head_width": 16, "layers": 1}
-    (tmp_path / "Small-B-16.json").write_text(json.dumps({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}))
-    open_clip.add_model_config(tmp_path / "Small-B-16.json")
-    create = open_clip.create_model
-    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda arch: ["none", "one"])
-    monkeypatch.setattr(open_clip, "create_model", lambda arch, pretrained, device: create(arch, device=device))
-    torch.manual_seed(1)
-    return zoo.load_clip("open_clip:Small-B-16/none")
+def foreign(small_open_clip):
+    return zoo.load_clip(small_open_clip)
 
 
 def test_pictures_and_captions_become_unit_vectors(clip):

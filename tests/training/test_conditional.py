@@ -98,6 +98,16 @@ def test_from_training_to_the_zoo_and_back(recipe, partners, tmp_path):
         model.sample(2)
 
 
+def test_captions_may_be_read_by_a_clip_of_open_clip(recipe, partners, small_open_clip, tmp_path):
+    """Its vocabulary is its own, so a model trained with it also takes words that are not of the grammar."""
+    foreign = dataclasses.replace(recipe, text=small_open_clip, steps=2)
+    list(train(foreign, tmp_path / "run", cpu=True))
+    export(tmp_path / "run", chosen=foreign)
+    model = zoo.load("tiny-told").replace(steps=2)
+    assert zoo.describe("tiny-told")["text"] == small_open_clip
+    assert model.given("a photo of a very big turtle", scale=2.0).sample(1).isfinite().all()
+
+
 @torch.no_grad()
 def test_training_and_sampling_tell_the_network_the_same(recipe, partners):
     """The condition of an item, as the recipe builds it in a batch and as `given` builds it alone."""

@@ -28,6 +28,7 @@ from minidiff.evaluation.studies.report import Report
 from minidiff.evaluation.studies.speed import sampling_speed, training_speed
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
+from minidiff.nets.quantiser import perplexity, use
 from minidiff.plot import grid
 from minidiff.schedule import step_grid
 
@@ -148,7 +149,7 @@ def autoencoder_marks(autoencoder: nn.Module, images: Tensor, again: Tensor, pro
     """A line of the table: f, channels, codes where there are any; what is lost, and the bits it takes."""
     config, (_, channels, height, width) = autoencoder.config, images.shape
     bits = torch.cat([autoencoder.bits(part) for part in images.split(250)]).detach() / (height * width)  # per pixel
-    codes = {"codes": exactly(config.codes, "codes")} if config.bottleneck == "vq" else {}
+    codes = codebook_marks(autoencoder, images) if config.bottleneck == "vq" else {}
     return (
         {"f": exactly(config.factor), "channels": exactly(config.latent_channels)}
         | codes
@@ -163,6 +164,18 @@ def autoencoder_marks(autoencoder: nn.Module, images: Tensor, again: Tensor, pro
     )
 
 
+@torch.no_grad()
+def codebook_marks(autoencoder: nn.Module, images: Tensor) -> Marks:
+    """The codes that there are, those that these pictures use, and how many alike would carry as much."""
+    index = [autoencoder.quantiser.nearest(autoencoder.posterior(part)[0]) for part in images.split(250)]
+    counts = use(torch.cat(index), autoencoder.config.codes)
+    return {
+        "codes": exactly(autoencoder.config.codes, "codes"),
+        "codes_used": Mark(Estimate(counts.count_nonzero().item(), None, len(images)), "codes"),
+        "perplexity": Mark(Estimate(perplexity(counts).item(), None, len(images)), "codes"),
+    }
+
+
 def dot(name: str, marks: Marks) -> Dot:
     f, channels, rate, left = (marks[key].estimate.value for key in ("f", "channels", "rate", "rmse"))
     label = f"f{f:g} c{channels:g}" + " GAN" * name.endswith("-gan")
@@ -170,11 +183,16 @@ def dot(name: str, marks: Marks) -> Dot:
 
 
 def denoiser_marks(name: str, model: LatentDiffusion, training: Estimate, sampling: Estimate) -> Marks:
+    """Size, speeds, and what its training took: the clock's seconds, when other work may have gone on beside it, and those
+    that its pictures take at the speed measured here, which say whether compute was equal."""
     parameters = sum(weight.numel() for weight in model.denoiser.parameters())
-    seconds = zoo.manifest().get(name, {}).get("seconds", float("nan"))  # a stand-in has no history
+    entry, unknown = zoo.manifest().get(name, {}), float("nan")  # a stand-in has no history
+    seen = entry.get("steps", unknown) * entry.get("recipe", {}).get("batch", unknown)
     return {
         "parameters": exactly(parameters, "parameters"),
-        "trained": exactly(seconds, "s"),
+        "trained": exactly(entry.get("seconds", unknown), "s"),
+        "pictures": exactly(seen, "pictures"),
+        "compute": exactly(seen / training.value, "s"),
         "train_per_second": Mark(training, "pictures/s"),
         "sample_per_second": Mark(sampling, "pictures/s"),
     }
@@ -197,7 +215,15 @@ def curve_rows(curve: Curve) -> list[Row]:
 
 
 def tables(autoencoders: Sequence[str]) -> dict[str, Table]:
-    kept = {"f": "f", "codes": "codes", "channels": "c", "frechet": "R-FD", "psnr": "PSNR", "ssim": "SSIM"}
+    kept = {
+        "f": "f",
+        "codes": "codes",
+        "codes_used": "used",
+        "channels": "c",
+        "frechet": "R-FD",
+        "psnr": "PSNR",
+        "ssim": "SSIM",
+    }
     speed = {"train_per_second": "trained pictures/s", "sample_per_second": "sampled pictures/s"}
     quality = {"frechet": "Frechet", "kernel": "kernel"}
     return {
@@ -208,7 +234,7 @@ def tables(autoencoders: Sequence[str]) -> dict[str, Table]:
         ),
         "denoisers": Table(
             {f"denoiser/{name}": name for name in DENOISERS},
-            {"parameters": "parameters", "trained": "trained for"} | speed | quality,
+            {"parameters": "parameters", "pictures": "trained on", "compute": "which takes"} | speed | quality,
             "denoiser",
         ),
     }

@@ -3,7 +3,8 @@
 Wu & De la Torre, "A latent space of stochastic diffusion models" (ICCV 2023), section 4.2, with edits whose true result
 is known. An edit succeeds when the probe reads the new attribute; it keeps the rest when all other attributes and the
 pose are as before (`minidiff.evaluation.attributes.outcomes`). Settings are chosen on edits of other pictures, by success x kept:
-all of them on a few edits in few steps, and the best few of each method once more on more edits in all steps.
+all of them on a few edits in few steps, and the best few of each method once more on more edits in all steps. Beside that,
+what a search picture by picture adds: the best candidate by directional CLIP, and one taken at random.
 """
 
 import time
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 from minidiff import edit as editing
 from minidiff import plot, zoo
 from minidiff.attention_control import Control
+from minidiff.candidates import Search
 from minidiff.data.edits import KINDS, Edits, edits
 from minidiff.evaluation import results
 from minidiff.evaluation.attributes import outcomes
@@ -34,8 +36,9 @@ from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
 
 TUNING, HELD_OUT = 1, 2  # seeds of Critters
+SEARCH_SEEDS = (0, 1)
 QUICK = {
-    "n": 1, "tuning": 1, "screening": 1, "kept": 1, "steps": 5, "screening_steps": 4, "strengths": (0.6,),
+    "n": 1, "tuning": 1, "screening": 1, "kept": 1, "searched": 1, "steps": 5, "screening_steps": 4, "strengths": (0.6,),
     "scales": (1.0, 3.0), "etas": (1.0,),
 }  # fmt: skip
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> title and arguments of `edit`
@@ -68,6 +71,7 @@ def study(
     tuning: int = 10,
     screening: int = 3,
     kept: int = 3,
+    searched: int = 3,
     steps: int = 50,
     screening_steps: int = 12,
     strengths: Sequence[float] = (0.5, 0.6, 0.7, 0.85, 1.0),
@@ -78,7 +82,8 @@ def study(
     load: Callable = zoo.load,
 ) -> Report:
     """n held-out edits of each kind, by each method at its best setting: of all in `screening_steps` steps on `screening` other
-    edits of each kind the best `kept`, and of these the best in `steps` steps on `tuning` edits of each kind."""
+    edits of each kind the best `kept`, and of these the best in `steps` steps on `tuning` edits of each kind. On `searched`
+    held-out edits of each kind CycleDiffusion also tries all strengths and scales with two seeds, and CLIP chooses."""
     model, probe, report = load("critters-text"), load("critters-probe"), Report()
     size = model.image_shape[-1]
     few, trial, held_out = (
@@ -92,7 +97,9 @@ def study(
         for method in methods
     }
     rounds = [sum(len(each) for each in settings.values()), sum(min(kept, len(each)) for each in settings.values())]
-    total = rounds[0] * len(few) + rounds[1] * len(trial) + len(methods) * len(held_out)
+    sought = edits(searched, HELD_OUT, kinds, size)
+    candidates = len(sought) * len(strengths) * len(scales) * len(SEARCH_SEEDS)
+    total = rounds[0] * len(few) + rounds[1] * len(trial) + len(methods) * len(held_out) + candidates
     best, shown = {}, {}
     with tqdm(total=total, desc="editing", unit="edit") as bar:
 
@@ -106,10 +113,10 @@ def study(
                 bar.update(len(todo))
             return found
 
-        for method, candidates in settings.items():
-            screened = products(few, candidates, screening_steps, "screening")
-            order = sorted(range(len(candidates)), key=lambda k: -screened[k])
-            finalists = [candidates[k] for k in order[:kept]]
+        for method, tried in settings.items():
+            screened = products(few, tried, screening_steps, "screening")
+            order = sorted(range(len(tried)), key=lambda k: -screened[k])
+            finalists = [tried[k] for k in order[:kept]]
             values = products(trial, finalists, steps, "tuning")
             best[method] = finalists[values.index(max(values))]
         for method, setting in best.items():
@@ -125,6 +132,12 @@ def study(
             report.rows += _by_kind(path, probe, images, held_out)
             shown[method] = images[:: max(1, n)]
             bar.update(len(held_out))
+        eta = best["cyclediffusion"].eta if "cyclediffusion" in best else max(etas)
+        search = Search(
+            model, model.text(), strengths, scales, SEARCH_SEEDS, {"steps": steps, "eta": eta, "fast": True}
+        )
+        report.rows += search_rows(search, probe, sought)
+        bar.update(candidates)
     for name, images in {"copy": held_out.images, "truth": held_out.truth}.items():
         report.rows += as_rows(f"editing/best/{name}", verdict(probe, images, held_out), HELD_OUT)
         report.rows += _by_kind(f"editing/best/{name}", probe, images, held_out)
@@ -164,6 +177,23 @@ def verdict(probe: Probe, images: Tensor, todo: Edits) -> Marks:
     both = {"success": success, "kept": kept, "both": success & kept}
     marks = {name: Mark(share(hits), "share") for name, hits in both.items()}
     return marks | {"product": Mark(Estimate(_product(marks), None, len(images)), "share")}
+
+
+def search_rows(search: Search, probe: Probe, todo: Edits) -> list[results.Row]:
+    """Marks of each picture's best candidate by directional CLIP, and of one at random: the mean of all, by picture."""
+    found = search.run_all(todo.images, todo.source, todo.target)
+    ranks = [torch.stack([candidate.image for candidate in column]).clamp(-1, 1) for column in zip(*found)]
+    success, kept = (torch.stack(hits) for hits in zip(*(outcomes(read_all(probe, images), todo) for images in ranks)))
+    scores = torch.tensor([[candidate.score for candidate in column] for column in zip(*found)])
+    marks = {"success": success, "kept": kept, "both": success & kept, "directional": scores}  # (candidates, B) each
+    rows = [results.row("editing/search/candidates", len(ranks), "candidates", HELD_OUT)]
+    for name, part in {"selected": slice(1), "unselected": slice(None)}.items():
+        for key, values in marks.items():
+            unit = "cosine" if key == "directional" else "share"
+            rows.append(
+                results.row(f"editing/search/{name}/{key}", mean(values[part].double().mean(0)), unit, HELD_OUT)
+            )
+    return rows
 
 
 def likeness(model: LatentDiffusion, images: Tensor, todo: Edits) -> Marks:
@@ -211,6 +241,11 @@ def _tables(methods: Sequence[str], kinds: Sequence[str]) -> dict[str, Table]:
     return {
         "best": Table({f"editing/best/{method}": title for method, title in titles.items()}, columns, "method"),
         "kinds": Table(by_kind, {"success": "success", "kept": "rest kept"}, "method and edit"),
+        "search": Table(
+            {"editing/search/selected": "the best", "editing/search/unselected": "one at random"},
+            {"success": "success", "kept": "rest kept", "both": "both", "directional": "directional CLIP"},
+            "of all candidates",
+        ),
     }
 
 
