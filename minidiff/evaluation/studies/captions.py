@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from minidiff import plot, zoo
 from minidiff.data.captions import ATTRIBUTES, attributes_of, compose
-from minidiff.data.critters import COMMON_RATES, NAMES, Critters
+from minidiff.data.critters import COMMON_RATES, Critters
 from minidiff.evaluation import results
 from minidiff.evaluation.attributes import words_right
 from minidiff.evaluation.clip_scores import clip_score
