@@ -22,7 +22,7 @@ from minidiff.machine import machine
 
 # Memory and time of new processes first: a child inherits its parent's peak.
 BENCHMARKS = ("memory", "lessons", "tour", "startup", "drawing", "floor", "sampling", "growth", "pixels")
-BENCHMARKS += ("training", "editing", "quality")
+BENCHMARKS += ("training", "editing", "quality", "afhq_work")
 FOLDER = Path(__file__).parent / "results"
 RIVALS = ("diffusers", "smalldiffusion", "denoising-diffusion-pytorch")
 
