@@ -7,20 +7,17 @@ programs reach: two thirds where kernels are good and large, one third where sha
 `python -m benchmarks.afhq_costs` measures where there is a GPU.
 """
 
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import peers
 from benchmarks.afhq_costs import PHOTOGRAPHS, stable_diffusion
 from minidiff.evaluation.results import Table, row
 from minidiff.evaluation.studies.report import Report
+from minidiff.ledger import Ledger
 from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.training.afhq import AFHQ, SIZE
 
@@ -97,33 +94,6 @@ def counted(run: Callable[[], Any]) -> Work:
     with FlopCounterMode(display=False) as counter, Ledger() as ledger:
         run()
     return Work(counter.get_total_flops(), ledger.moved, ledger.peak)
-
-
-class Ledger(TorchDispatchMode):
-    """Inside, `moved` counts the bytes of what operations take and make, `peak` the most of the made ones alive at a time.
-
-    Views cost nothing, and neither does what a kernel reads twice.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive, self.moved, self.peak = {}, 0, 0
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        given = tensors((args, kwargs))
-        old = {id(t.untyped_storage()) for t in given} | self.alive.keys()
-        result = operation(*args, **(kwargs or {}))
-        if made := [t for t in tensors(result) if id(t.untyped_storage()) not in old]:
-            self.moved += sum(t.nbytes for t in given + made)
-        for storage in (t.untyped_storage() for t in made):
-            self.alive[id(storage)] = storage.nbytes()
-            weakref.finalize(storage, self.alive.pop, id(storage))
-        self.peak = max(self.peak, sum(self.alive.values()))
-        return result
-
-
-def tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def tables(batches: Sequence[int]) -> dict[str, Table]:
