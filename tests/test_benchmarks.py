@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("diffusers")
 
 from benchmarks import __main__ as command
-from benchmarks import afhq_costs, afhq_work, clock, drawing, editing, peers, quality
+from benchmarks import afhq_costs, afhq_work, clock, drawing, editing, floor, peers, quality
 from minidiff import zoo
 from minidiff.evaluation import results
 from minidiff.evaluation.documents import MARK, documents
@@ -192,6 +192,12 @@ def test_the_work_of_a_step_is_counted_without_doing_it():
     assert counted.moved > 2 * counted.peak > 0
     forward = peers.flops(network, 4, 16)
     assert 2.5 < counted.operations / (2 * forward) < 3  # backward is twice forward, but for the first layer
+
+
+def test_the_rate_of_sampling_counts_every_call(tiny_load, quick, monkeypatch):
+    monkeypatch.setattr(clock, "seconds", lambda functions, budget: {"fast": torch.tensor([2.0])})
+    model = tiny_load("critters-cat").replace(steps=5, eta=0.0)
+    assert floor.sampled(model, batch=3, work=4.0, budget=1.0).value == 3 * 5 * 4.0 / 2
 
 
 def test_seconds_by_published_rates():
