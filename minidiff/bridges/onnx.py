@@ -79,7 +79,8 @@ def export(model: LatentDiffusion, folder: str | Path, facts: dict[str, Any] | N
     A model that reads captions gets tokens (B, L, W) and mask (B, L) besides x and t, one that looks at maps features.
     `facts` (name, licence, ...) go into sampler.json as they are. Raises ValueError for what cannot be exported: a network
     that is not ours, a model that was told something or clips what it sees, quantised latents, a sampler that looks twice,
-    levels between the whole ones; ImportError without the packages of the extra "onnx"; RuntimeError when onnxruntime does not compute what PyTorch does.
+    levels between the whole ones; ImportError without the packages of the extra "onnx"; RuntimeError when onnxruntime does
+    not compute what PyTorch does.
     """
     told = check(model)
     plan, folder = sampling(model) | (facts or {}), Path(folder)

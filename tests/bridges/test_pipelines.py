@@ -225,7 +225,7 @@ def test_the_command_line_translates_between_folders_without_words(minidiff_says
     stable_diffusion.save_pretrained(tmp_path / "stable")
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "photo.png")
     code, out, err = minidiff_says("translate", "--from", "stable", "--to", "stable", "photo.png", "--steps", 4)
-    assert (code, out) == (0, "Wrote translate.png, from the top: stable, cyclediffusion\n"), err
+    assert (code, out) == (0, "Wrote translation.png, from the top: stable, cyclediffusion\n"), err
 
 
 def test_a_network_for_inpainting_is_refused(stable_diffusion, vae):
