@@ -24,9 +24,9 @@ class Ledger(TorchDispatchMode):
         result = operation(*args, **(kwargs or {}))
         if made := [t for t in tensors(result) if id(t.untyped_storage()) not in old]:
             self.moved += sum(t.nbytes for t in given + made)
-        for storage in (t.untyped_storage() for t in made):
-            self.alive[id(storage)] = storage.nbytes()
-            weakref.finalize(storage, self.alive.pop, id(storage))
+        for key, storage in {id(t.untyped_storage()): t.untyped_storage() for t in made}.items():
+            self.alive[key] = storage.nbytes()
+            weakref.finalize(storage, self.alive.pop, key)
         self.peak = max(self.peak, sum(self.alive.values()))
         return result
 
