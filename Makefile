@@ -17,7 +17,9 @@ lab: setup
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-bench: setup
+# with the peers that only this compares with; `python -m benchmarks` does without
+bench:
+	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 setup: $(STAMP)

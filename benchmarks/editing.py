@@ -30,7 +30,7 @@ def measure(
     name: str = "critters-cat",
     batches: Sequence[int] = (1, 16),
     steps: int = 50,
-    budget: float = 25.0,
+    budget: float = 15.0,
     load: Callable = zoo.load,
 ) -> Report:
     model, tokens = told(load(name, device=clock.best_device())), words()

@@ -1,6 +1,10 @@
-"""What the machine can do: matrix products, copies, the least that an operation costs; and how near the network gets."""
+"""What the machine can do: matrix products, copies, the least that an operation costs; and how near the network gets.
 
-from collections.abc import Callable, Sequence
+Shares are of the largest rate of matrix products in float32; on a GPU the fast path's are of that in bfloat16, while whole
+pictures are sampled.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,8 +12,10 @@ from torch import Tensor
 from benchmarks import clock, peers
 from benchmarks.calls import CONFIGS, call
 from minidiff import zoo
+from minidiff.evaluation.intervals import Estimate
 from minidiff.evaluation.results import Row, Table, row
 from minidiff.evaluation.studies.report import Report
+from minidiff.generators import LatentDiffusion
 
 QUICK = {"sizes": (64, 128), "batches": (1, 2), "budget": 0.3, "mebibytes": 1}
 
@@ -40,7 +46,16 @@ def measure(
             rate = clock.median(batch * work / times)
             rows.append(row(f"call/batch {batch}/{way}", clock.median(1e3 * times / batch), "ms", 0))
             rows.append(row(f"share/batch {batch}/{way}", rate.value / best["float32"], "share", 0, rate.n))
-    return Report(rows, tables(sizes, batches))
+        if device == "cuda":  # where fast is one graph from seeds to pictures
+            rate = sampled(model, batch, work, budget)
+            rows.append(row(f"share/batch {batch}/fast", rate.value / best["bfloat16"], "share", 0, rate.n))
+    return Report(rows, tables(sizes, batches, dtypes))
+
+
+def sampled(model: LatentDiffusion, batch: int, work: float, budget: float) -> Estimate:
+    """10^9 operations a second of the network's calls, of `work` each, while pictures are sampled by the fast path."""
+    times = clock.seconds({"fast": lambda: model.sample(batch, batch=batch, fast=True)}, budget=budget)["fast"]
+    return clock.median(batch * model.calls * work / times)
 
 
 def matmul_rate(size: int, dtype: torch.dtype, device: str, budget: float) -> Tensor:
@@ -66,14 +81,17 @@ def other_rates(mebibytes: int, device: str, budget: float) -> list[Row]:
 
     times = clock.seconds({"copy": lambda: b.copy_(a), "tiny": tiny}, budget=budget)
     return [
-        row("copy/large", clock.median(8 * a.numel() / 1e9 / times["copy"]), "GB/s", 0),
-        row("operation/tiny", clock.median(1e3 * times["tiny"]), "us", 0),
+        row("other/copy", clock.median(8 * a.numel() / 1e9 / times["copy"]), "GB/s", 0),
+        row("other/operation", clock.median(1e3 * times["tiny"]), "us", 0),
     ]
 
 
-def tables(sizes: Sequence[int], batches: Sequence[int]) -> dict[str, Table]:
+def tables(sizes: Sequence[int], batches: Sequence[int], dtypes: Iterable[str]) -> dict[str, Table]:
+    rates = {kind: f"GFLOP/s in {kind}" for kind in dtypes}
+    other = {"copy": "copying, GB/s", "operation": "the smallest operation, us"}
     return {
-        "matmul": Table({f"matmul/{n}": f"{n} x {n}" for n in sizes}, {"float32": "GFLOP/s"}, "matrix product"),
+        "other": Table({"other": "this machine"}, other),
+        "matmul": Table({f"matmul/{n}": f"{n} x {n}" for n in sizes}, rates, "matrix product"),
         "call": Table({f"call/batch {n}": str(n) for n in batches}, CONFIGS, "batch: ms per item and call"),
         "share": Table({f"share/batch {n}": str(n) for n in batches}, CONFIGS, "batch: share of the matmul rate"),
     }

@@ -31,7 +31,7 @@ def measure(
     name: str = "critters-cat",
     batches: Sequence[int] = (1, 16, 64, 256),
     steps: int = 50,
-    budget: float = 60.0,
+    budget: float = 40.0,
     load: Callable = zoo.load,
 ) -> Report:
     """`budget` is about how many seconds each batch size may take. eta is 0: noise is drawn once, by all alike."""

@@ -26,7 +26,6 @@ import math
 import string
 import sys
 import tempfile
-import weakref
 from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
@@ -163,7 +162,6 @@ euler.set_timesteps(5)
 for t, sigma in zip(euler.timesteps, euler.sigmas):
     print(f"level {t:6.1f}   their sigma {sigma:8.4f}   ours {schedule.sigma_at(t.item()):8.4f}")
 print(f"abar at the end: {schedule.abar[-1]:.4f}, in our schedule {linear().abar[-1]:.6f}")
-
 assert torch.equal(by_hand, schedule.abar)
 assert torch.allclose(by_hand.float(), scheduler.alphas_cumprod, atol=1e-6)
 assert all(abs(schedule.sigma_at(t.item()) / sigma - 1) < 1e-3 for t, sigma in zip(euler.timesteps, euler.sigmas))
@@ -197,7 +195,7 @@ for name, images in wrong.items():
     assert psnr(images, theirs).mean() < 30 < psnr(ours.clamp(-1, 1), theirs).mean()
 with pytest.raises(ValueError, match="the network predicts 'v_prediction'") as refused:
     drawn(diffusers.DDIMScheduler.from_config(ddim.config, prediction_type="epsilon"))
-print("refused:", refused.value)
+print("refused:", str(refused.value).partition(";")[0])
 
 # %% [markdown]
 # ```{dropdown} What went wrong
@@ -242,7 +240,7 @@ for name, levels in {"our schedule": linear(), "Stable Diffusion's": schedule}.i
         start = torch.randn(4000, 1, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(side))
         dots[name].append((ideal.decode(start).std() / (side * b) / start.std()).item())
     table = list(zip(sides, dots[name], lines[name]))
-    print(f"{name:20}" + "".join(f"{side:6}: {found:.2f} ({closed:.2f})" for side, found, closed in table))
+    print(f"{name:18}" + "".join(f"{side:5}: {found:.2f} ({closed:.2f})" for side, found, closed in table))
     assert all(abs(found / closed - 1) < 0.05 for _, found, closed in table)
 assert lines["our schedule"][0] > 0.99 and lines["Stable Diffusion's"][3] < 0.5
 
@@ -412,11 +410,11 @@ with patch.object(cycle, "scheduler", diffusers.DDIMScheduler.from_config(schedu
 
 # %% [markdown]
 # One picture at a time the two agree, guided or not. A guided batch of two comes out wrong: the code takes the first
-# two of the four predictions for "without words" and "with words" of one picture, which they are only when the batch is
-# one. Two more defects: with `set_alpha_to_one=True` the last step has no noise, the code divides by it, and every
-# number is NaN; and `source_guidance_scale` is ignored unless `guidance_scale` exceeds 1 (our tests show this one). A
-# demonstration with one picture sees none of this. **Test that item $i$ does not depend on its neighbours.** It is the
-# cheapest test there is.
+# two of the four predictions for "without words" and "with words" of one picture, as they are when the batch is one.
+# Two more defects: with `set_alpha_to_one=True` the last step has no noise, the code divides by it, and every number is
+# NaN; and `source_guidance_scale` is ignored unless `guidance_scale` exceeds 1 (our tests show this one). A demonstration
+# with one picture sees none of this. **Test that item $i$ does not depend on its neighbours.** It is the cheapest test
+# there is.
 
 # %% [markdown]
 # ## 6. How much memory?
@@ -424,35 +422,17 @@ with patch.object(cycle, "scheduler", diffusers.DDIMScheduler.from_config(schedu
 # When a network runs without gradients, memory holds its weights, what the present layer reads and writes, and what
 # skip connections keep for later. The first is a product of two numbers. The rest follows from the shapes, so we can
 # find it without computing anything: run the network on `meta`, write down every tensor when it is born, and cross it
-# out when it dies.
+# out when it dies. `minidiff.ledger` does this in a dozen lines, which PyTorch calls at each operation.
 
 
 # %%
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from minidiff.ledger import Ledger
 
 ATTENTION = {"fused": AttnProcessor2_0, "plain": AttnProcessor, "slices": partial(SlicedAttnProcessor, 1)}
-
-
-class Ledger(TorchDispatchMode):
-    """Bytes of all tensors that operations made and nobody has dropped yet; `peak` is the most at one time."""
-
-    def __init__(self):
-        super().__init__()
-        self.alive, self.peak = {}, 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        old = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        made = operation(*args, **(kwargs or {}))
-        for storage in (t.untyped_storage() for t in tree_leaves(made) if isinstance(t, torch.Tensor)):
-            if id(storage) not in old | self.alive.keys():
-                self.alive[id(storage)] = storage.nbytes()
-                weakref.finalize(storage, self.alive.pop, id(storage))
-        self.peak = max(self.peak, sum(self.alive.values()))
-        return made
 
 
 def ready(network, attention):
@@ -462,10 +442,10 @@ def ready(network, attention):
 
 
 @torch.no_grad()
-def predicted(network, shapes, attention="fused", dtype=torch.float32):
+def predicted(network, shapes, attention="fused"):
     """Bytes at the peak for inputs of these shapes, without weights. A fused kernel never writes its matrix down."""
     only_shape = patch.object(functional, "scaled_dot_product_attention", lambda q, k, v, **_: torch.empty_like(q))
-    inputs = [torch.empty(shape, dtype=dtype, device="meta") for shape in shapes]
+    inputs = [torch.empty(shape, device="meta") for shape in shapes]
     with only_shape, Ledger() as ledger:
         ready(network, attention)(*inputs)
     return ledger.peak
@@ -495,9 +475,9 @@ for name, paper, real, shapes, kind in [*asked, ("decoder", paper_vae, tiny_vae,
 
 # %% [markdown]
 # So the function may speak of networks that this machine could not hold. Three numbers explain the table below. A
-# weight takes 4 bytes, or 2 in half precision. Plain attention between $N$ positions keeps $2 B h N^2$ numbers, where
-# $B$ is the batch and $h = 8$ the number of heads: a matrix and its softmax. And guidance doubles $B$. For one guided
-# picture at $N = 4096$ that makes 1 GiB in half precision.
+# weight takes 4 bytes, or 2 in half precision. Plain attention between $N$ positions keeps $2 B h N^2$ numbers, a matrix
+# and its softmax, for a batch $B$ and $h = 8$ heads. And guidance doubles $B$. For one guided picture at $N = 4096$ that
+# makes 1 GiB in half precision.
 
 
 # %%
@@ -524,9 +504,6 @@ choices = {"float32, plain": {"dtype": torch.float32, "attention": "plain"}, "fl
 cost = {name: card(**choice) for name, choice in choices.items()}
 for name, row in cost.items():
     print(f"{name:17}" + "".join(f"  {part} {value:5.2f}" for part, value in row.items()), "GiB")
-half = predicted(unet.half(), [(2, 4, 64, 64), (2,), (2, 77, 768)], dtype=torch.float16) / 2**30
-unet.float()
-assert abs(half / cost["float16"]["denoiser"] - 1) < 0.05  # batch and type may indeed be factored out
 assert 1.1 > cost["float16, plain"]["denoiser"] > 1 > 3 * cost["float16"]["denoiser"]  # 1 GiB are the two matrices
 assert cost["float16"]["card"] < 4 < cost["float32, plain"]["card"]
 
@@ -535,22 +512,20 @@ assert cost["float16"]["card"] < 4 < cost["float32, plain"]["card"]
 #
 # - **`dtype=torch.float16`** halves everything. float16 overflows at 65,504; bfloat16 does not, and has eight bits.
 #   minidiff keeps the sampler's states in float32 with either.
-# - **`attention_slicing=True`** was the great saving of 2022. Today PyTorch's fused kernels (Dao et al., 2022) never
-#   write the matrix down, and slicing replaces them: use it only where there are none.
+# - **`attention_slicing=True`** was the great saving of 2022. It replaces PyTorch's fused kernels (Dao et al., 2022), which
+#   never write the matrix down: use it only where there are none.
 # - **`cpu_offload="model"`** keeps on the card only the network that computes, `"sequential"` only the layer. You pay
 #   with copies.
-# - **Fewer at once.** diffusers' CycleDiffusion runs source and target in one batch, which doubles it once more.
 #
-# This was checked on a processor, not on a graphics card. There the driver takes some hundred megabytes for itself and
-# kernels may borrow scratch space, so believe `torch.cuda.max_memory_allocated()`, and use the sum to decide what to
-# rent. Training is another sum: gradient, Adam's two moments and an average make 20 bytes a weight instead of 4, and
-# activations stay.
+# This was checked on a processor. On a card the driver takes some hundred megabytes, and kernels borrow scratch space:
+# rent by the sum, then believe `torch.cuda.max_memory_allocated()`. Training is another sum: gradient, Adam's two moments
+# and an average make 20 bytes a weight instead of 4, and activations stay.
 #
 # ### Turn the knobs
 #
 # What is the largest picture that a card of 8 GiB can edit?
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 from ipywidgets import HTML, Dropdown, IntSlider, VBox
 
 knobs = {
@@ -574,8 +549,8 @@ for knob in knobs.values():
 redraw()
 display(VBox([*knobs.values(), view]))
 
-# %%
-before = view.value
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+before = view.value  # what your hand does
 knobs["pixels"].value = 768
 fused, knobs["attention"].value = view.value, "plain"
 assert len({before, fused, view.value}) == 3
@@ -590,14 +565,14 @@ plot.curves(lines, x=sides, xlabel="side of the picture in pixels", ylabel="GiB 
             "with fused attention far less, and half precision halves it.")  # fmt: skip
 
 # %% [markdown]
-# *The static copy. Where does each line cross 8? Compare how the plain lines bend with how the fused ones do: the one
-# grows with the fourth power of the side, the other with the square.*
+# *The static copy. Where does each line cross 8? Plain lines grow with the fourth power of the side, fused ones with its
+# square.*
 #
 # ## 7. Out of Python, and onto many machines
 #
-# **ONNX** is a file format for networks that phones, servers and pages in a browser can run. `minidiff export
-# critters-text --onnx DIR` writes encoder, decoder and denoiser, compares each with PyTorch, and adds what to compute
-# between the calls. Here is one of the three by hand, if the packages are there.
+# **ONNX** is a file format for networks that phones, servers and browsers run. `minidiff export critters-text --onnx DIR`
+# writes encoder, decoder and denoiser, compares each with PyTorch, and adds what to compute between the calls. One of
+# the three by hand, if the packages are there:
 
 # %%
 from minidiff.bridges.onnx import Decoder, import_onnxruntime, to_onnx
@@ -617,8 +592,8 @@ else:
     assert difference < 1e-3
 
 # %% [markdown]
-# **More machines.** One command trains on however many processes there are; the batch is divided, and the result is the
-# same up to rounding:
+# **More machines.** One command trains on any number of processes. They divide the batch and find the same, up to
+# rounding:
 #
 # ```sh
 # python -m minidiff.training critters-cat                      # this machine
@@ -627,16 +602,15 @@ else:
 #     --main_process_port 29500 --mixed_precision bf16 -m minidiff.training afhq-cat --export
 # ```
 #
-# The place to go next is between us and Stable Diffusion: photographs of cats, dogs and wild animals at 256 x 256, in
-# the latents of Stable Diffusion's autoencoder, with a U-Net of 84 million weights. [The AFHQ page](../book/afhq.md)
-# has the commands and what they cost.
+# The place to go next is between us and Stable Diffusion: photographs of animals at 256 x 256, in the latents of its
+# autoencoder, with a U-Net of 84 million weights. [The AFHQ page](../book/afhq.md) has the commands and what they cost.
 
 # %% [markdown]
 # ## 8. With real weights
 #
-# This is the one cell that wants real weights. Its function is tried on the tiny folder first; then the cell looks for
-# a folder with Stable Diffusion 1, and says what to do if there is none. Ids vanish: the first home of version 1.5 was
-# deleted in 2024, version 2 in 2025. So there are two, each with its revision pinned.
+# This is the one cell that wants real weights. It tries its function on the tiny folder, looks for one with Stable
+# Diffusion 1, and says what to do if there is none. Ids vanish (the first home of version 1.5 in 2024, version 2 in
+# 2025), so it knows two, each with its revision pinned.
 
 # %%
 folder = Path("stable-diffusion")
@@ -668,9 +642,8 @@ else:
               '"*/*.fp16.safetensors" --exclude "safety_checker/*"')  # fmt: skip
 
 # %% [markdown]
-# The weights are under CreativeML OpenRAIL-M: you may use, change and pass them on, also for money, but not for a list
-# of harmful ends, and whoever gets them, or a model made from them, must be bound by the same list. It is a condition
-# on *use*. Ours have none:
+# The weights are under CreativeML OpenRAIL-M: you may use, change and sell them, but not for a list of harmful ends, and
+# whoever gets them, or a model made from them, must be bound by the same list. Ours have no such condition:
 #
 # | what | licence | in a word |
 # |---|---|---|
@@ -680,8 +653,7 @@ else:
 # | `stabilityai/sd-vae-ft-mse` | MIT | keep the notice |
 # | photographs of AFHQ, and models trained on them here | CC BY-NC 4.0 | no commerce |
 #
-# diffusers' safety checker is a part that no `LatentDiffusion` runs. If you publish pictures for others, that is your
-# task now.
+# A `LatentDiffusion` runs no safety checker. If you publish pictures, that is your task now.
 #
 # ## 9. What we do not know from here
 #
@@ -691,10 +663,9 @@ else:
 # 1. **The autoencoder on your photographs.** Small faces and letters suffer before any editing begins. Report the PSNR
 #    of `to_images(to_latents(x))` first.
 # 2. **Repeatability,** with your kernels and your dtype, as in section 4.
-# 3. **Strength, scale and $\eta$,** on pictures that you do not report. The settings that drawn cats chose are no
-#    guide.
+# 3. **Strength, scale and $\eta$,** on pictures that you do not report.
 # 4. **The truth.** There is none now. CLIP's directional score and closeness to the source trade off: show both, at
-#    several strengths, and never the best of many by the score that you report (lesson 10).
+#    several strengths, never the best of many by the score that you report (lesson 10).
 # 5. **The caption.** CLIP reads 77 tokens. minidiff refuses a longer caption, diffusers cuts it.
 # 6. **The common latent space.** Two prompts share one network. Two fine-tuned models are a hypothesis again.
 # 7. **Time.** Grids of settings become days. `Search` in `minidiff.candidates` says what it costs before it runs.
@@ -712,11 +683,9 @@ else:
 #
 # ## Three open questions
 #
-# - The start of a code of Stable Diffusion holds 7 % of its picture. Could you draw starts from what encoded
-#   photographs have there, and would samples become as dark and as bright as photographs?
-# - How much does a change of kernels move a *trained* network's round trip, and does it grow with guidance as in
-#   section 4?
-# - Which of the seven checks could be made on the AFHQ models before anyone pays for the larger ones?
+# - If you draw starts from what encoded photographs have there, do samples become as dark and as bright as photographs?
+# - How much does a change of kernels move a *trained* network's round trip, and does it grow with guidance?
+# - Which of the seven checks could be made on the AFHQ models, before anyone pays for the larger ones?
 #
 # ## References
 #

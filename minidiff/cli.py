@@ -163,7 +163,7 @@ def translate(
     from minidiff.worlds import held_out, read_images, truth
 
     _check_png(out)
-    encoder, decoder = _diffusion(source, device), _diffusion(target, device)
+    encoder, decoder = (_told(_diffusion(name, device), None) for name in (source, target))
     pictures = read_images(images, encoder.image_shape) if images else held_out(source)[:count]
     settings = _given(strength=strength, eta=eta, steps=steps) | {"seeds": seed, "refine": refine, "fast": fast}
     result = cycle.translate(encoder, decoder, pictures.to(device), method.value, **settings)

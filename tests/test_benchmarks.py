@@ -12,13 +12,13 @@ import torch
 pytest.importorskip("diffusers")
 
 from benchmarks import __main__ as command
-from benchmarks import afhq_costs, clock, drawing, editing, peers, quality
+from benchmarks import afhq_costs, afhq_work, clock, drawing, editing, floor, peers, quality
 from minidiff import zoo
 from minidiff.evaluation import results
 from minidiff.evaluation.documents import MARK, documents
 from minidiff.fast import measure
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
-from minidiff.nets.unet import UNetConfig
+from minidiff.nets.unet import UNet, UNetConfig
 from minidiff.training.afhq import AFHQ
 
 QUICK = [name for name in command.BENCHMARKS if name not in ("lessons", "tour", "drawing")]
@@ -62,11 +62,12 @@ def test_the_quick_form_of_every_benchmark(name, quick, tmp_path, tiny_load):
         assert cells & names, f"{table.corner}: a table without a figure"
     text = command.report.write(tmp_path).read_text()
     assert f"## {name}" in text and "these figures mean nothing" in text
-    assert quoted(name) <= {without_sizes(row) for row in names}  # what README and book will quote
+    known = {without_sizes(row) for row in names} | found.tables.keys()
+    assert quoted(name) <= known  # what README and book will quote
 
 
 def quoted(name):
-    """The rows of a benchmark that texts quote, but for the sizes, which are others in a quick run."""
+    """The rows and tables of a benchmark that texts quote, but for the sizes, which are others in a quick run."""
     texts = [path.read_text(encoding="utf-8") for path in documents(command.FOLDER.parents[1])]
     marks = [match for text in texts for match in MARK.finditer(text) if match["kind"] == "benchmarks"]
     return {without_sizes(match["what"]) for match in marks if match["name"] == name}
@@ -180,6 +181,37 @@ def test_the_costs_of_afhq_are_measured_and_tabled(tmp_path):
     assert [line.split(" |")[0] for line in lines[5:7]] == [f"| GPU {x}, batch 2, float32" for x in "AB"]
     with pytest.raises(ValueError, match="page: expected <!-- benchmarks: afhq_costs -->"):
         afhq_costs.filled("no marks", tmp_path)
+
+
+def test_the_work_of_a_step_is_counted_without_doing_it():
+    config = UNetConfig(in_channels=4, channels=(16, 32), attention=(False, True), time=16)
+    network = UNet(config)
+    with torch.device("meta"):
+        shapes = UNet(config)
+    counted = afhq_work.counted(afhq_work.learning(shapes, (2, 4, 16, 16)))
+    assert counted.moved > 2 * counted.peak > 0
+    forward = peers.flops(network, 4, 16)
+    assert 2.5 < counted.operations / (2 * forward) < 3  # backward is twice forward, but for the first layer
+
+
+def test_the_rate_of_sampling_counts_every_call(tiny_load, quick, monkeypatch):
+    monkeypatch.setattr(clock, "seconds", lambda functions, budget: {"fast": torch.tensor([2.0])})
+    model = tiny_load("critters-cat").replace(steps=5, eta=0.0)
+    assert floor.sampled(model, batch=3, work=4.0, budget=1.0).value == 3 * 5 * 4.0 / 2
+
+
+def test_seconds_by_published_rates():
+    work, gpu = afhq_work.Work(3 * 10**12, 10**9, 0), afhq_work.Gpu(rate=2, bandwidth=4, memory=8)
+    assert work.seconds(gpu, 1.0) == 1.5 + 0.25 and work.seconds(gpu, 0.5) == 3.5
+
+
+def test_the_work_that_is_quoted_is_that_of_the_recipe():
+    with torch.device("meta"):
+        network = UNet(AFHQ[0].config)
+    work = afhq_work.counted(afhq_work.learning(network, (4, 4, 32, 32)))
+    found = results.read("afhq_work", command.FOLDER)
+    assert found["step/4/operations"].value == pytest.approx(work.operations / 1e9, rel=1e-3)
+    assert found["step/4/moved"].value == pytest.approx(work.moved / 1e9, rel=0.1)  # torch may fuse more one day
 
 
 def test_the_page_of_afhq_has_the_costs_that_were_measured():

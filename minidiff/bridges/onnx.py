@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from minidiff.denoiser import Denoiser, Prediction, to_prediction
 from minidiff.files import write_whole
 from minidiff.generators import LatentDiffusion
+from minidiff.nets.unet import UNet
 from minidiff.samplers import OneLook
 from minidiff.seeds import normal
 
@@ -76,9 +77,10 @@ def export(model: LatentDiffusion, folder: str | Path, facts: dict[str, Any] | N
     """Write a model's three networks and its sampler with its present steps and eta into `folder`; returns the paths.
 
     A model that reads captions gets tokens (B, L, W) and mask (B, L) besides x and t, one that looks at maps features.
-    `facts` (name, licence, ...) go into sampler.json as they are. Raises ValueError for what cannot be exported: a model
-    that was told something or clips what it sees, quantised latents, a sampler that looks twice, levels between the whole
-    ones; ImportError without the packages of the extra "onnx"; RuntimeError when onnxruntime does not compute what PyTorch does.
+    `facts` (name, licence, ...) go into sampler.json as they are. Raises ValueError for what cannot be exported: a network
+    that is not ours, a model that was told something or clips what it sees, quantised latents, a sampler that looks twice,
+    levels between the whole ones; ImportError without the packages of the extra "onnx"; RuntimeError when onnxruntime does
+    not compute what PyTorch does.
     """
     told = check(model)
     plan, folder = sampling(model) | (facts or {}), Path(folder)
@@ -104,6 +106,11 @@ def check(model: LatentDiffusion) -> tuple[str, ...]:
         raise ValueError(f"model: expected a LatentDiffusion, got a {type(model).__name__}")
     if type(model.denoiser) is not Denoiser:  # but one that clips x0, for one
         raise ValueError(f"model: expected a plain Denoiser, told nothing yet, got a {type(model.denoiser).__name__}")
+    if not isinstance(model.denoiser.net, UNet):
+        kind = type(model.denoiser.net).__name__
+        raise ValueError(
+            f"model: expected minidiff's own U-Net, got {kind}; `optimum-cli export onnx` takes diffusers'"
+        )
     if getattr(model.autoencoder, "quantiser", None) is not None:
         raise ValueError("model: quantised latents cannot be exported; expected an autoencoder with bottleneck 'kl'")
     if type(model.sampler).look is not OneLook.look:

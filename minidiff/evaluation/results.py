@@ -167,7 +167,8 @@ def _number(value: float, unit: str) -> str:
         return f"{value:.2f}" if abs(value) < 0.95 else f"{value:.3f}"
     if unit in ("calls", "pictures", "codes", "parameters"):
         return f"{value:.0f}"
-    return f"{value:.3g}" + (f" {unit}" if unit == "s" else "")
+    digits = ".3g" if abs(value) < 999.5 else ".0f"  # without a power of ten
+    return f"{value:{digits}}" + (f" {unit}" if unit == "s" else "")
 
 
 def _rounded(value: float) -> float:

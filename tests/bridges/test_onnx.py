@@ -12,7 +12,7 @@ from minidiff import cli, zoo
 from minidiff.bridges.networks import ClippedDenoiser
 from minidiff.bridges.onnx import TOLERANCE, check, difference, networks, sampling, to_onnx
 from minidiff.data.critters import Critters
-from minidiff.denoiser import Prediction
+from minidiff.denoiser import Denoiser, Prediction
 from minidiff.nets.autoencoder import Autoencoder, AutoencoderConfig
 from minidiff.reversible import reversible
 from minidiff.seeds import normal
@@ -110,6 +110,9 @@ def test_what_cannot_be_exported_is_refused(tiny_load):
         check(model.replace(sampler="heun"))
     with pytest.raises(ValueError, match="spacing: expected whole noise levels, got .* from 'karras'"):
         check(model.replace(spacing="karras"))
+    other = Denoiser(torch.nn.Identity(), model.denoiser.schedule, "v")
+    with pytest.raises(ValueError, match="model: expected minidiff's own U-Net, got Identity; `optimum-cli"):
+        check(model.replace(denoiser=other))
     config = AutoencoderConfig(latent_channels=4, encoder=(8, 16), decoder=(8, 8, 16), bottleneck="vq", codes=4)
     with pytest.raises(ValueError, match="model: quantised latents cannot be exported"):
         check(model.replace(autoencoder=Autoencoder(config)))

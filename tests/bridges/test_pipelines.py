@@ -220,6 +220,14 @@ def test_the_command_line_edits_a_photo(minidiff_says, stable_diffusion, tmp_pat
     assert (tmp_path / "edit.png").is_file()
 
 
+def test_the_command_line_translates_between_folders_without_words(minidiff_says, stable_diffusion, tmp_path):
+    """Two fine-tuned Stable Diffusions are two models as any, asked under the empty caption."""
+    stable_diffusion.save_pretrained(tmp_path / "stable")
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "photo.png")
+    code, out, err = minidiff_says("translate", "--from", "stable", "--to", "stable", "photo.png", "--steps", 4)
+    assert (code, out) == (0, "Wrote translation.png, from the top: stable, cyclediffusion\n"), err
+
+
 def test_a_network_for_inpainting_is_refused(stable_diffusion, vae):
     vae.register_to_config(latent_channels=3)
     with pytest.raises(ValueError, match="unet: expected the 3 channels of the latents, got 4"):
