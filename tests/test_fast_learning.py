@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minidiff.fast import learning
-from minidiff.fast.learning import convolution, quick_convolutions
+from minidiff.fast.learning import convolution, quick_layers
 from minidiff.nets.unet import UNet, UNetConfig
 
 
@@ -35,7 +35,7 @@ def test_a_network_is_taught_the_same_and_left_as_it_was(monkeypatch):
     plain = net(x, t)
     slopes = torch.autograd.grad(plain.square().sum(), list(net.parameters()))
     assert not called
-    with quick_convolutions(net):
+    with quick_layers(net):
         quick = net(x, t)
         assert len(called) == 10 and set(net.state_dict()) == set(UNet(net.config).state_dict())
         for ours, truth in zip(torch.autograd.grad(quick.square().sum(), list(net.parameters())), slopes):
