@@ -31,27 +31,37 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, form: Any, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.form, ctx.stride = form, stride
-        return form.value(x, weight, bias, stride)
+        ctx.form, ctx.stride, ctx.ready = form, stride, form.prepare(weight)
+        return form.value(x, ctx.ready, bias, stride)
 
     @staticmethod
     def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        of_x, of_weight, of_bias = Gradients.apply(x, weight, slope, ctx.form, ctx.stride, wanted[:2])
+        of_x, of_weight, of_bias = Gradients.apply(x, weight, slope, ctx.ready, ctx.form, ctx.stride, wanted[:2])
         return of_x, of_weight, of_bias if wanted[2] else None, None, None
 
 
 class Gradients(torch.autograd.Function):
-    """(x, weight, slope (H', W', N, O)) -> the gradients of x, weight and bias; None for what is not wanted."""
+    """(x, weight, slope (H', W', N, O)) -> the gradients of x, weight and bias; None for what is not wanted.
+
+    `ready` is what the form has made of the weight already.
+    """
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, weight: Tensor, slope: Tensor, form: Any, stride: int, wanted: tuple[bool, bool]
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        slope: Tensor,
+        ready: Tensor,
+        form: Any,
+        stride: int,
+        wanted: tuple[bool, bool],
     ) -> Slopes:
         ctx.save_for_backward(x, weight, slope)
         ctx.form, ctx.stride = form, stride
-        return form.slopes(x, weight, slope.contiguous(), stride, wanted)
+        return form.slopes(x, ready, slope.contiguous(), stride, wanted)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -60,31 +70,32 @@ class Gradients(torch.autograd.Function):
         like_x, like_weight = (
             torch.zeros_like(old) if new is None else new for new, old in zip(slopes, (x, weight), strict=False)
         )
-        of_x, of_weight, _ = Gradients.apply(like_x, like_weight, slope, *way, (True, True))
+        ready = ctx.form.prepare(like_weight)
+        of_x, of_weight, _ = Gradients.apply(like_x, like_weight, slope, ready, *way, (True, True))
         of_slope = Convolution.apply(like_x, weight, None, *way) + Convolution.apply(x, like_weight, slopes[2], *way)
-        return of_x, of_weight, of_slope, None, None, None
+        return of_x, of_weight, of_slope, None, None, None, None
 
 
 # What each output sees is three rows, of which each holds three pixels side by side: one product for each row.
 
 
-def columns_value(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+def columns_value(x: Tensor, w: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     seen = in_threes(x.contiguous(), stride)
     above, here, below = (seen_by(seen, row, stride) for row in range(TAPS))
-    w = threes_of(weight)
     y = above @ w[0] if bias is None else torch.addmm(bias, above, w[0])
     return y.addmm_(here, w[1]).addmm_(below, w[2]).view((len(x) - 1) // stride + 1, *seen.shape[1:3], -1)
 
 
-def columns_slopes(x: Tensor, weight: Tensor, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
-    (height, width, items, c_in), c_out = x.shape, len(weight)
+def columns_slopes(x: Tensor, w: Tensor, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
+    (height, width, items, c_in), c_out = x.shape, slope.shape[3]
     g, of_x, of_weight = slope.view(-1, c_out), None, None
     if wanted[1]:
         seen = in_threes(x.contiguous(), stride)
-        of_weight = torch.stack([seen_by(seen, row, stride).T @ g for row in range(TAPS)])
+        of_weight = g.new_empty(TAPS, TAPS * c_in, c_out)
+        for row in range(TAPS):
+            torch.mm(seen_by(seen, row, stride).T, g, out=of_weight[row])
         of_weight = of_weight.view(TAPS, TAPS, c_in, c_out).permute(3, 2, 0, 1)
     if wanted[0]:
-        w = threes_of(weight)
         seen = g.new_zeros(height + 2, slope.shape[1], items, TAPS * c_in)
         for row in range(TAPS):
             part = seen[row : row + height : stride]
@@ -121,46 +132,51 @@ def threes_of(weight: Tensor) -> Tensor:
     return weight.permute(2, 3, 1, 0).reshape(TAPS, -1, len(weight))
 
 
-columns = SimpleNamespace(value=columns_value, slopes=columns_slopes)
+columns = SimpleNamespace(prepare=threes_of, value=columns_value, slopes=columns_slopes)
 
 
 # One product at each of the 36 points, of which every row of tiles is a batch of its own.
 
 
-def winograd_value(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+def winograd_value(x: Tensor, u: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     height, width, items, _ = x.shape
-    there, back, of_weight = maps(height, width)
-    u = at_points(weight, of_weight)
+    there, back = maps(height, width)
     v = mapped(there, x.contiguous()).view(-1, SIX**2, -(-width // TILE) * items, x.shape[3])
-    y = torch.stack([torch.bmm(part, u) for part in v]) if len(v) > 1 else torch.bmm(v[0], u)[None]
+    y = products(v, u)
     if bias is not None:
         y[:, ONE] += bias
     return mapped(back, y).view(height, width, items, -1)
 
 
-def winograd_slopes(x: Tensor, weight: Tensor, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
-    (height, width, items, c_in), c_out = x.shape, len(weight)
-    there, back, of_weight = maps(height, width)
+def winograd_slopes(x: Tensor, u: Tensor, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
+    (height, width, items, c_in), c_out = x.shape, slope.shape[3]
+    there, back = maps(height, width)
     rows = -(-width // TILE) * items
     g = mapped(turned(back), slope).view(-1, SIX**2, rows, c_out)
-    of_x = of_u = None
+    of_x = of_weight = None
     if wanted[1]:
         v = mapped(there, x.contiguous()).view(-1, SIX**2, rows, c_in)
         of_u = torch.bmm(v[0].transpose(1, 2), g[0])
         for tiles in range(1, len(v)):
             of_u.baddbmm_(v[tiles].transpose(1, 2), g[tiles])
-        of_u = (of_weight.T @ of_u.view(SIX**2, -1)).view(TAPS, TAPS, c_in, c_out).permute(3, 2, 0, 1)
+        of_weight = (taps_to_points().T @ of_u.view(SIX**2, -1)).view(TAPS, TAPS, c_in, c_out).permute(3, 2, 0, 1)
     if wanted[0]:
-        u = at_points(weight, of_weight).transpose(1, 2)
-        of_v = torch.stack([torch.bmm(part, u) for part in g])
-        of_x = mapped(turned(there), of_v).view(x.shape)
-    return of_x, of_u, g[:, ONE].sum((0, 1))
+        of_x = mapped(turned(there), products(g, u.transpose(1, 2))).view(x.shape)
+    return of_x, of_weight, g[:, ONE].sum((0, 1))
 
 
-def at_points(weight: Tensor, of_weight: Tensor) -> Tensor:
+def products(v: Tensor, u: Tensor) -> Tensor:
+    """(rows of tiles, 36, n, c), (36, c, o) -> (rows of tiles, 36, n, o)."""
+    y = v.new_empty(*v.shape[:3], u.shape[2])
+    for part, out in zip(v, y, strict=True):
+        torch.bmm(part, u, out=out)
+    return y
+
+
+def at_points(weight: Tensor) -> Tensor:
     """(O, C, 3, 3) -> (36, C, O)."""
     taps = weight.permute(2, 3, 1, 0).reshape(TAPS**2, -1)
-    return (of_weight @ taps).view(SIX**2, *weight.shape[1::-1])
+    return (taps_to_points() @ taps).view(SIX**2, *weight.shape[1::-1])
 
 
 def mapped(map: Map, x: Tensor) -> Tensor:
@@ -177,18 +193,24 @@ def turned(map: Map) -> Map:
 
 
 @cache
-def maps(height: int, width: int) -> tuple[Map, Map, Tensor]:
-    """Pixels to points, points to pixels, and weights to points (36, 9); tiles are numbered (row, point, point, place)."""
+def maps(height: int, width: int) -> tuple[Map, Map]:
+    """Pixels to points, and points to pixels. Points are in the order (row of tiles, point, point, place in the row)."""
     (down, up), (right, left) = transforms(height), transforms(width)
     order = torch.arange(len(down)).view(SIX, -1).T.flatten()  # points within tiles, not tiles within points
     there, back = (down[order], right), (up[:, order], left)
     if height == width == TILE:
         there, back = ((torch.kron(*each),) for each in (there, back))
+    return there, back
+
+
+@cache
+def taps_to_points() -> Tensor:
+    """(36, 9)."""
     points = evaluation(TAPS) / spread()[:, None]
-    return there, back, torch.kron(points, points).float()
+    return torch.kron(points, points).float()
 
 
-winograd = SimpleNamespace(value=winograd_value, slopes=winograd_slopes)
+winograd = SimpleNamespace(prepare=at_points, value=winograd_value, slopes=winograd_slopes)
 
 
 class Norm(torch.autograd.Function):
