@@ -17,6 +17,7 @@ from torch.autograd.function import FunctionCtx
 
 from minidiff.fast.winograd import AT_ONE, SIX, TAPS, TILE, evaluation, spread, transforms
 
+Ready = tuple[Tensor, Tensor]  # pictures and weights as a form multiplies them
 Map = tuple[Tensor, ...]  # a matrix for columns of pixels and one for rows, or one for whole pictures
 Slopes = tuple[Tensor | None, Tensor | None, Tensor]  # of pictures, weights and bias
 ONE = SIX * AT_ONE + AT_ONE
@@ -31,8 +32,8 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, form: Any, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.form, ctx.stride, ctx.ready = form, stride, form.prepare(weight)
-        return form.value(x, ctx.ready, bias, stride)
+        ctx.form, ctx.stride, ctx.ready = form, stride, form.prepare(x, weight, stride)
+        return form.value(ctx.ready, x.shape, bias, stride)
 
     @staticmethod
     def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor | None, ...]:
@@ -45,7 +46,7 @@ class Convolution(torch.autograd.Function):
 class Gradients(torch.autograd.Function):
     """(x, weight, slope (H', W', N, O)) -> the gradients of x, weight and bias; None for what is not wanted.
 
-    `ready` is what the form has made of the weight already.
+    `ready` is what the form has made of x and weight already.
     """
 
     @staticmethod
@@ -54,14 +55,14 @@ class Gradients(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         slope: Tensor,
-        ready: Tensor,
+        ready: Ready,
         form: Any,
         stride: int,
         wanted: tuple[bool, bool],
     ) -> Slopes:
         ctx.save_for_backward(x, weight, slope)
         ctx.form, ctx.stride = form, stride
-        return form.slopes(x, ready, slope.contiguous(), stride, wanted)
+        return form.slopes(ready, x.shape, slope.contiguous(), stride, wanted)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -70,7 +71,7 @@ class Gradients(torch.autograd.Function):
         like_x, like_weight = (
             torch.zeros_like(old) if new is None else new for new, old in zip(slopes, (x, weight), strict=False)
         )
-        ready = ctx.form.prepare(like_weight)
+        ready = ctx.form.prepare(like_x, like_weight, ctx.stride)
         of_x, of_weight, _ = Gradients.apply(like_x, like_weight, slope, ready, *way, (True, True))
         of_slope = Convolution.apply(like_x, weight, None, *way) + Convolution.apply(x, like_weight, slopes[2], *way)
         return of_x, of_weight, of_slope, None, None, None, None
@@ -79,32 +80,37 @@ class Gradients(torch.autograd.Function):
 # What each output sees is three rows, of which each holds three pixels side by side: one product for each row.
 
 
-def columns_value(x: Tensor, w: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    seen = in_threes(x.contiguous(), stride)
+def columns_prepare(x: Tensor, weight: Tensor, stride: int) -> Ready:
+    """(H + 2, W', N, 3 C) as `in_threes`, and (3, 3 C, O): one matrix for each row of taps."""
+    return in_threes(x, stride), weight.permute(2, 3, 1, 0).reshape(TAPS, -1, len(weight))
+
+
+def columns_value(ready: Ready, shape: torch.Size, bias: Tensor | None, stride: int) -> Tensor:
+    seen, w = ready
     above, here, below = (seen_by(seen, row, stride) for row in range(TAPS))
     y = above @ w[0] if bias is None else torch.addmm(bias, above, w[0])
-    return y.addmm_(here, w[1]).addmm_(below, w[2]).view((len(x) - 1) // stride + 1, *seen.shape[1:3], -1)
+    return y.addmm_(here, w[1]).addmm_(below, w[2]).view((shape[0] - 1) // stride + 1, *seen.shape[1:3], -1)
 
 
-def columns_slopes(x: Tensor, w: Tensor, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
-    (height, width, items, c_in), c_out = x.shape, slope.shape[3]
+def columns_slopes(ready: Ready, shape: torch.Size, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
+    seen, w = ready
+    (height, width, _, c_in), c_out = shape, slope.shape[3]
     g, of_x, of_weight = slope.view(-1, c_out), None, None
     if wanted[1]:
-        seen = in_threes(x.contiguous(), stride)
-        of_weight = g.new_empty(TAPS, TAPS * c_in, c_out)
+        of_weight = torch.empty_like(w)
         for row in range(TAPS):
             torch.mm(seen_by(seen, row, stride).T, g, out=of_weight[row])
         of_weight = of_weight.view(TAPS, TAPS, c_in, c_out).permute(3, 2, 0, 1)
     if wanted[0]:
-        seen = g.new_zeros(height + 2, slope.shape[1], items, TAPS * c_in)
+        of_seen = torch.zeros_like(seen)
         for row in range(TAPS):
-            part = seen[row : row + height : stride]
+            part = of_seen[row : row + height : stride]
             if stride == 1:
                 part.view(-1, TAPS * c_in).addmm_(g, w[row].T)
             else:
                 part += (g @ w[row].T).view_as(part)
-        left, here, right = seen[1:-1].chunk(TAPS, dim=3)
-        of_x = g.new_zeros(x.shape)
+        left, here, right = of_seen[1:-1].chunk(TAPS, dim=3)
+        of_x = g.new_zeros(shape)
         of_x[:, ::stride] = here
         of_x[:, 1::stride] += right[:, : len(range(1, width, stride))]
         of_x[:, stride - 1 : width - 1 : stride] += left[:, 1:]
@@ -127,41 +133,38 @@ def seen_by(seen: Tensor, row: int, stride: int) -> Tensor:
     return seen[row : row + len(seen) - 2 : stride].reshape(-1, seen.shape[3])
 
 
-def threes_of(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) -> (3, 3 C, O): one matrix for each row of taps."""
-    return weight.permute(2, 3, 1, 0).reshape(TAPS, -1, len(weight))
-
-
-columns = SimpleNamespace(prepare=threes_of, value=columns_value, slopes=columns_slopes)
+columns = SimpleNamespace(prepare=columns_prepare, value=columns_value, slopes=columns_slopes)
 
 
 # One product at each of the 36 points, of which every row of tiles is a batch of its own.
 
 
-def winograd_value(x: Tensor, u: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    height, width, items, _ = x.shape
-    there, back = maps(height, width)
-    v = mapped(there, x.contiguous()).view(-1, SIX**2, -(-width // TILE) * items, x.shape[3])
-    y = products(v, u)
+def winograd_prepare(x: Tensor, weight: Tensor, stride: int) -> Ready:
+    """(rows of tiles, 36, tiles N, C) and (36, C, O)."""
+    (height, width, items, channels), taps = x.shape, weight.permute(2, 3, 1, 0).reshape(TAPS**2, -1)
+    v = mapped(maps(height, width)[0], x.contiguous()).view(-1, SIX**2, -(-width // TILE) * items, channels)
+    return v, (taps_to_points() @ taps).view(SIX**2, channels, -1)
+
+
+def winograd_value(ready: Ready, shape: torch.Size, bias: Tensor | None, stride: int) -> Tensor:
+    y = products(*ready)
     if bias is not None:
         y[:, ONE] += bias
-    return mapped(back, y).view(height, width, items, -1)
+    return mapped(maps(*shape[:2])[1], y).view(*shape[:3], -1)
 
 
-def winograd_slopes(x: Tensor, u: Tensor, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
-    (height, width, items, c_in), c_out = x.shape, slope.shape[3]
-    there, back = maps(height, width)
-    rows = -(-width // TILE) * items
-    g = mapped(turned(back), slope).view(-1, SIX**2, rows, c_out)
+def winograd_slopes(ready: Ready, shape: torch.Size, slope: Tensor, stride: int, wanted: tuple[bool, bool]) -> Slopes:
+    (v, u), (there, back) = ready, maps(*shape[:2])
+    g = mapped(turned(back), slope).view(*v.shape[:3], -1)
     of_x = of_weight = None
     if wanted[1]:
-        v = mapped(there, x.contiguous()).view(-1, SIX**2, rows, c_in)
         of_u = torch.bmm(v[0].transpose(1, 2), g[0])
         for tiles in range(1, len(v)):
             of_u.baddbmm_(v[tiles].transpose(1, 2), g[tiles])
-        of_weight = (taps_to_points().T @ of_u.view(SIX**2, -1)).view(TAPS, TAPS, c_in, c_out).permute(3, 2, 0, 1)
+        of_weight = taps_to_points().T @ of_u.view(SIX**2, -1)
+        of_weight = of_weight.view(TAPS, TAPS, *of_u.shape[1:]).permute(3, 2, 0, 1)
     if wanted[0]:
-        of_x = mapped(turned(there), products(g, u.transpose(1, 2))).view(x.shape)
+        of_x = mapped(turned(there), products(g, u.transpose(1, 2))).view(shape)
     return of_x, of_weight, g[:, ONE].sum((0, 1))
 
 
@@ -171,12 +174,6 @@ def products(v: Tensor, u: Tensor) -> Tensor:
     for part, out in zip(v, y, strict=True):
         torch.bmm(part, u, out=out)
     return y
-
-
-def at_points(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) -> (36, C, O)."""
-    taps = weight.permute(2, 3, 1, 0).reshape(TAPS**2, -1)
-    return (taps_to_points() @ taps).view(SIX**2, *weight.shape[1::-1])
 
 
 def mapped(map: Map, x: Tensor) -> Tensor:
@@ -210,7 +207,7 @@ def taps_to_points() -> Tensor:
     return torch.kron(points, points).float()
 
 
-winograd = SimpleNamespace(prepare=at_points, value=winograd_value, slopes=winograd_slopes)
+winograd = SimpleNamespace(prepare=winograd_prepare, value=winograd_value, slopes=winograd_slopes)
 
 
 class Norm(torch.autograd.Function):
