@@ -11,7 +11,7 @@ from benchmarks import clock, peers
 from minidiff import zoo
 from minidiff.evaluation.results import Table, row
 from minidiff.evaluation.studies.report import Report
-from minidiff.fast.learning import quick_convolutions
+from minidiff.fast.learning import quick_layers
 from minidiff.generators import LatentDiffusion
 
 QUICK = {"batches": (2,), "budget": 0.5}
@@ -46,7 +46,7 @@ def ours(model: LatentDiffusion) -> peers.Rival:
 
     def loss(x0: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         t = torch.randint(denoiser.schedule.T, (len(x0),), device=x0.device)
-        with quick_convolutions(denoiser.net):  # as `minidiff train` does
+        with quick_layers(denoiser.net):  # as `minidiff train` does
             return denoiser.loss(x0, eps, t).mean()
 
     return peers.Rival(denoiser, loss)

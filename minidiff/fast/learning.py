@@ -1,115 +1,135 @@
-"""Convolutions that learn with a quarter of the multiplications: `winograd` with gradients, for training on a CPU.
+"""Training on a CPU with the layers of the fast path: the same network, the same gradients up to rounding, sooner.
 
-y = back(products(there(x), there(w))): two linear maps, and one matrix product at each of the 36 points. A map and its
-adjoint are each other's gradient, so gradients of any order are exact. Pictures keep their order (B, C, H, W): all items and
-channels are the rows of one matrix, pixels its columns.
+While inside `quick_layers`, what looks at small pictures keeps them pixel by pixel in memory, (H, W, N, C), behind tensors that
+are (N, C, H, W) as everywhere: between two such layers nothing is turned over, a 1 x 1 convolution is one product, and norms
+and activations are one pass (`gradients`). A layer that gets anything else does what it always did.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
-from minidiff.fast.winograd import SIX, TAPS, TILE, evaluation, spread, transforms
+from minidiff.fast.gradients import Convolution, Norm, columns, winograd
+from minidiff.fast.layers import shuffle, unshuffle
+from minidiff.fast.winograd import TILE
+from minidiff.nets.blocks import ResBlock, SelfAttention
+from minidiff.nets.unet import UNet
 
-SIDES = (TILE, 2 * TILE)  # beyond, the maps cost more than the products save
+LARGEST = 16  # pixels a side: beyond, the maps cost more than the products save
 FEWEST = 64  # channels, likewise
+TILES = 24  # of all items together: below, the weights' own maps cost more than the products save
 
 
 @contextmanager
-def quick_convolutions(network: nn.Module) -> Iterator[None]:
-    """Inside, the network's 3 x 3 convolutions of many channels on small pictures take this way; all else is as it was.
+def quick_layers(network: nn.Module) -> Iterator[None]:
+    """Inside, the network's layers take this way for small pictures in float32 on a CPU; all else is as it was.
 
-    The results differ by rounding, some 1e-5 of the largest. Only float32 on a CPU is taken out of torch's hands.
+    The results differ by rounding, some 1e-5 of the largest.
     """
     changed = [layer for layer in network.modules() if fits(layer)]
     for layer in changed:
-        layer.forward = partial(convolve, layer)
+        layer.forward = partial(QUICK[type(layer)], layer)
+    for net in (net for net in network.modules() if type(net) is UNet):
+        net.beside = beside
+        changed.append(net)
     try:
         yield
     finally:
         for layer in changed:
-            del layer.forward  # the class's own again
+            del layer.__dict__["beside" if type(layer) is UNet else "forward"]  # the class's own again
 
 
 def fits(layer: nn.Module) -> bool:
-    return (
-        type(layer) is nn.Conv2d
-        and (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1))
-        and layer.groups == 1
-        and layer.padding_mode == "zeros"
-        and min(layer.in_channels, layer.out_channels) >= FEWEST
+    if type(layer) is not nn.Conv2d:
+        return type(layer) in QUICK
+    plain = layer.groups == 1 and layer.padding_mode == "zeros" and layer.dilation == (1, 1)
+    settings = layer.kernel_size, layer.stride, layer.padding
+    return plain and settings in (
+        ((1, 1), (1, 1), (0, 0)),
+        ((3, 3), (1, 1), (1, 1)),
+        ((3, 3), (2, 2), (1, 1)),
     )
 
 
+def is_small(x: Tensor) -> bool:
+    ours = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return ours and x.ndim == 4 and max(x.shape[2:]) <= LARGEST
+
+
+def pixels(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (H, W, N, C), in this order in memory, too."""
+    return x.permute(2, 3, 0, 1).contiguous()
+
+
+def pictures(x: Tensor) -> Tensor:
+    """(H, W, N, C) -> (N, C, H, W), the same memory."""
+    return x.permute(2, 3, 0, 1)
+
+
+def small(function: Callable) -> Callable:
+    """A layer's function of pixels for small pictures, its class's own forward for others."""
+
+    def forward(layer: nn.Module, x: Tensor, *others: Tensor | None) -> Tensor:
+        if not is_small(x) or getattr(layer, "watch", None):
+            return type(layer).forward(layer, x, *others)
+        return pictures(function(layer, pixels(x), *others))
+
+    return forward
+
+
 def convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """What the layer makes of x (B, C, H, W)."""
-    plain = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
-    if plain or x.shape[2] != x.shape[3] or x.shape[3] not in SIDES:
-        return nn.Conv2d.forward(layer, x)
-    return convolution(x, layer.weight, layer.bias)
+    if layer.kernel_size == (1, 1):
+        return F.linear(x, layer.weight.flatten(1), layer.bias)
+    (height, width, items, c_in), stride = x.shape, layer.stride[0]
+    tiles = -(-height // TILE) * -(-width // TILE) * items
+    few = stride > 1 or min(c_in, layer.out_channels) < FEWEST or tiles < TILES
+    return Convolution.apply(x, layer.weight, layer.bias, columns if few else winograd, stride)
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (B, C, S, S), S in SIDES, weight (O, C, 3, 3), bias (O,) -> (B, O, S, S), padded by 1."""
-    (items, c_in, side, _), c_out = x.shape, len(weight)
-    there, back, of_weight = maps(side)
-    v = Columns.apply(x.reshape(items * c_in, -1), there).view(SIX**2, -1, c_in)  # (36, tiles B, C)
-    u = Columns.apply(weight.reshape(c_out * c_in, -1), of_weight).view(SIX**2, c_out, c_in)
-    y = Rows.apply(Products.apply(v, u).view(len(there), -1), back).view(items, c_out, side, side)
-    return y if bias is None else y + bias[:, None, None]
+def normalise(norm: nn.GroupNorm, x: Tensor, silu: bool = False) -> Tensor:
+    return Norm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps, silu)
 
 
-class Columns(torch.autograd.Function):
-    """(x (n, p), map (q, p)) -> map x^T (q, n)."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, map: Tensor) -> Tensor:
-        ctx.map = map
-        return map @ x.T
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, None]:
-        return Rows.apply(slope, ctx.map), None
+def res_block(block: ResBlock, x: Tensor, time: Tensor | None = None) -> Tensor:
+    h = convolve(block.conv1, normalise(block.norm1, x, silu=True))
+    weight, bias = block.norm2.weight, block.norm2.bias
+    if block.time is not None:
+        scale, shift = block.time(time).chunk(2, dim=1)  # (N, C)
+        weight, bias = weight * (1 + scale), bias * (1 + scale) + shift
+    h = convolve(block.conv2, Norm.apply(h, weight, bias, block.norm2.num_groups, block.norm2.eps, True))
+    return h + (x if isinstance(block.skip, nn.Identity) else convolve(block.skip, x))
 
 
-class Rows(torch.autograd.Function):
-    """(y (q, n), map (q, p)) -> y^T map (n, p): the adjoint."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, y: Tensor, map: Tensor) -> Tensor:
-        ctx.map = map
-        return y.T @ map
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, None]:
-        return Columns.apply(slope, ctx.map), None
-
-
-class Products(torch.autograd.Function):
-    """(v (k, n, c), u (k, o, c)) -> v u^T (k, n, o). torch's own gradient of u would have to be turned over."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, v: Tensor, u: Tensor) -> Tensor:
-        ctx.save_for_backward(v, u)
-        return torch.bmm(v, u.transpose(1, 2))
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        v, u = ctx.saved_tensors
-        to_v, to_u = ctx.needs_input_grad
-        return torch.bmm(slope, u) if to_v else None, torch.bmm(slope.transpose(1, 2), v) if to_u else None
+def attend(layer: SelfAttention, x: Tensor) -> Tensor:
+    """Queries, keys and values of a head side by side: the heads of all items are batches of one product."""
+    H, W, N, C = x.shape
+    weight, bias = (
+        part.view(3, layer.heads, C // layer.heads, -1).transpose(0, 1).reshape(3 * C, -1)
+        for part in (layer.qkv.weight, layer.qkv.bias)
+    )
+    qkv = F.linear(normalise(layer.norm, x), weight, bias.view(-1)).view(H * W, N * layer.heads, 3, -1)
+    q, k, v = qkv.transpose(0, 1).unbind(2)  # each (N heads, H W, head)
+    scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5)
+    y = torch.bmm(scores.softmax(2), v).transpose(0, 1).reshape(H, W, N, C)
+    return x + convolve(layer.out, y)
 
 
-@cache
-def maps(side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels to points (36 tiles, S^2), points to pixels, as rows, (36 tiles, S^2), and weights to points (36, 9)."""
-    there, back = (each.double() for each in transforms(side))  # (6 tiles, S) and (S, 6 tiles)
-    tiles = len(there) // SIX
-    order = torch.arange(len(there) ** 2).view(SIX, tiles, SIX, tiles).transpose(1, 2).flatten()  # points first
-    at_points = evaluation(TAPS) / spread()[:, None]
-    both = torch.kron(there, there)[order], torch.kron(back, back).T[order], torch.kron(at_points, at_points)
-    return tuple(each.float().contiguous() for each in both)
+def beside(h: Tensor, crossing: Tensor) -> Tensor:
+    """Channels of both, in the order in memory that both have."""
+    if not is_small(h):
+        return UNet.beside(h, crossing)
+    return pictures(torch.cat([pixels(h), pixels(crossing)], dim=3))
+
+
+QUICK = {
+    nn.Conv2d: small(convolve),
+    nn.GroupNorm: small(normalise),
+    nn.PixelShuffle: small(lambda layer, x: shuffle(x, layer.upscale_factor)),
+    nn.PixelUnshuffle: small(lambda layer, x: unshuffle(x, layer.downscale_factor)),
+    ResBlock: small(res_block),
+    SelfAttention: small(attend),
+}

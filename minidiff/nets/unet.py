@@ -94,9 +94,13 @@ class UNet(nn.Module):
             crossings.append(h)
         h = self.middle(h, time)
         for level in reversed(range(len(self.up))):
-            h = self.up[level](torch.cat([h, crossings[level]], dim=1), time, tokens, mask)
+            h = self.up[level](self.beside(h, crossings[level]), time, tokens, mask)
             h = self.grow[level - 1](h) if level else h
         return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.config.patch)
+
+    @staticmethod
+    def beside(h: Tensor, crossing: Tensor) -> Tensor:
+        return torch.cat([h, crossing], dim=1)
 
     def check(self, x: Tensor, t: Tensor, tokens: Tensor | None = None, features: Tensor | None = None) -> None:
         """Raises ValueError naming the argument that does not fit. (In an export len(x) would be a constant, x.shape is not.)"""

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from minidiff.fast.learning import quick_convolutions
+from minidiff.fast.learning import quick_layers
 from minidiff.training.bank import Bank, Watch, batch_seeds, draw, unwatched
 from minidiff.training.checkpoint import flatten_optimizer, restore_optimizer
 from minidiff.training.ema import EMA
@@ -54,7 +54,7 @@ class Run:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         seeds = batch_seeds(self.recipe.seed, number, self.recipe.batch, rank, ranks).to(self.accelerator.device)
 
-        with quick_convolutions(self.network):
+        with quick_layers(self.network):
             loss = self.objective(draw(self.bank, seeds), seeds, number / self.recipe.steps)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
