@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minidiff.evaluation.intervals import Estimate, mean
-from minidiff.fast.learning import quick_convolutions
+from minidiff.fast.learning import quick_layers
 from minidiff.generators import LatentDiffusion
 from minidiff.seeds import normal, uniform
 
@@ -24,7 +24,7 @@ def training_speed(model: LatentDiffusion, images: Tensor, steps: int, batch: in
     for step in range(steps + 1):
         seeds = step * batch + torch.arange(len(x0), device=x0.device)
         t = (uniform(seeds, (), "t") * denoiser.schedule.T).long()
-        with quick_convolutions(denoiser):
+        with quick_layers(denoiser):
             loss = denoiser.loss(x0, normal(seeds, x0.shape[1:], "noise"), t).mean()
         loss.backward()
         adam.step()
