@@ -7,7 +7,7 @@ from torch import Tensor
 
 from minidiff.conditioning import Condition
 from minidiff.fast import PLAIN, copy_of, fastest
-from minidiff.fast.measure import Plan, threads
+from minidiff.fast.measure import Plan, side_by_side
 from minidiff.fast.networks import QuickUNet
 from minidiff.generators import LatentDiffusion
 
@@ -31,11 +31,13 @@ def call(model: LatentDiffusion, way: str, batch: int, levels: Sequence[float] =
         def ask(part: Tensor, t: float) -> Tensor:
             return quick(part, t, told[len(part)])
 
+    def ask_all(part: Tensor) -> None:
+        for t in levels:
+            ask(part, t)
+
     @torch.no_grad()
     def calls() -> None:
-        with threads(plan.threads):
-            for part in parts:
-                for t in levels:
-                    ask(part, t)
+        with side_by_side(plan.workers, plan.threads) as each:
+            list(each(ask_all, parts))
 
     return calls

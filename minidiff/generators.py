@@ -284,14 +284,18 @@ def in_batches(
     if fast:
         from minidiff.fast import hurry
 
-    with hurry(function, models, batch, fast) if fast else nullcontext((function, models, batch)) as way:
-        run, models, batch = way
+    with hurry(function, models, batch, fast) if fast else nullcontext((function, models, batch, map)) as way:
+        run, models, batch, each = way
+
+        def one(i: slice) -> Tensor:
+            return run(*(model.rows(i) for model in models), *(part[i] for part in parts))
+
         denoisers = [model.denoiser for model in models if calls]
         with progress(title, count * calls, *denoisers) if calls else nullcontext() as bar:
-            for i in chunks(count, batch):
-                done.append(run(*(model.rows(i) for model in models), *(part[i] for part in parts)))
+            for i, result in zip(chunks(count, batch), each(one, chunks(count, batch)), strict=True):
+                done.append(result)
                 if bar is not None:  # whatever it heard: a recording asks its denoisers the first time only
-                    bar.update(min(i.stop, count) * calls - bar.n)
+                    bar.update(max(0, min(i.stop, count) * calls - bar.n))
     return torch.cat(done)
 
 

@@ -37,8 +37,9 @@ copies: WeakKeyDictionary[nn.Module, tuple[tuple, dict[str, Any]]] = WeakKeyDict
 @contextmanager
 def hurry(
     function: partial, models: Sequence[InLatents], count: int, fast: bool | str = True
-) -> Iterator[tuple[Run, list[InLatents], int]]:
-    """What to call instead of function(*models, *parts), with which models, for how many of `count` items at once.
+) -> Iterator[tuple[Run, list[InLatents], int, Callable]]:
+    """What to call instead of function(*models, *parts), with which models, for how many of `count` items at once, and the
+    `map` that makes the calls.
 
     `fast` may name the form that a CPU is to take instead of the fastest one. Raises ValueError for another name.
     """
@@ -46,11 +47,11 @@ def hurry(
         raise ValueError(f"fast: expected True, False or one of {', '.join(FORMS)}, got {fast!r}")
     if all(map(can_be_recorded, models)):
         models = [half(model) for model in models]
-        yield Recorder(function, models, count), models, count
+        yield Recorder(function, models, count), models, count, map
         return
     plan = fastest(models[-1], count) if fast is True else measure.Plan(fast, count, None)
-    with measure.threads(plan.threads):
-        yield function, [quick(model, plan.form) for model in models], plan.rows
+    with measure.side_by_side(plan.workers, plan.threads) as each:
+        yield function, [quick(model, plan.form) for model in models], plan.rows, each
 
 
 def quick(model: InLatents, form: str) -> InLatents:

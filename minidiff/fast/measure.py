@@ -1,4 +1,4 @@
-"""Which form of a network is the fastest here, on how many items at once and with how many threads? Measured, and kept.
+"""Which form of a network is the fastest here, on how many items at once, with how many threads? Measured, and kept.
 
 The first fast call for a network takes a second or two for this; what it finds is kept in a small JSON file in the user's
 cache folder, one entry for each processor, number of threads, version of torch and network. Without the file, or where it
@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,20 +27,26 @@ Ask = Callable[[int], Any]  # asks one form of a network for so many items
 
 
 class Timing(NamedTuple):
-    """Seconds per item of a form of a network, asked for `size` items at once with so many threads."""
+    """Seconds per item of a form of a network, asked for `size` items at once by each of so many workers, with so many
+    threads each."""
 
     size: int
     form: str
+    workers: int
     threads: int
     seconds: float
 
 
 class Plan(NamedTuple):
-    """The form to take, how many items at once, and threads (None: as they are)."""
+    """The form to take, how many items at once, threads (None: as they are), and how many such groups side by side.
+
+    Two groups of items share no step, so cores with a group each never wait for each other as they do within an operation.
+    """
 
     form: str
     rows: int
     threads: int | None
+    workers: int = 1
 
 
 known: dict[str, list[Timing]] = {}
@@ -52,23 +59,37 @@ def plan(name: str, forms: dict[str, Ask], count: int) -> Plan:
         timings = measured(forms)
         keep(name, timings)
     known[key_of(name)] = timings
-    tried = [timing for timing in timings if timing.size <= count and timing.form in forms]
+    tried = [timing for timing in timings if timing.size * timing.workers <= count and timing.form in forms]
     best = min(tried, key=lambda timing: timing.seconds)
-    few = count < 4 * best.size  # all at once: of two or three batches the last, half empty, costs more than it saves
-    return Plan(best.form, count if few else best.size, best.threads)
+    return Plan(best.form, rows(best, count), best.threads, best.workers)
+
+
+def rows(best: Timing, count: int) -> int:
+    """How many of `count` items at once: about as many as were the fastest, and equally many for each worker."""
+    if best.workers == 1 and count < 4 * best.size:
+        return count  # of two or three batches the last, half empty, costs more than it saves
+    if best.workers == 1:
+        return best.size
+    rounds = -(-count // (best.size * best.workers))
+    return -(-count // (rounds * best.workers))
 
 
 def measured(forms: dict[str, Ask]) -> list[Timing]:
-    """Every form at every size, as far as the time goes, and the best one of each size with half of the threads."""
-    found, start, all_of_them = [], time.perf_counter(), torch.get_num_threads()
+    """Every form at every size, as far as the time goes; the best one of each size also with half of the threads, and by as
+    many workers as there are threads, with one each."""
+    found, start, cores = [], time.perf_counter(), torch.get_num_threads()
     for size in SIZES:
         if found and time.perf_counter() - start > SECONDS:
             break
-        now = [Timing(size, form, all_of_them, clock(ask, size)) for form, ask in forms.items()]
+        now = [Timing(size, form, 1, cores, clock(ask, size)) for form, ask in forms.items()]
         best = min(now, key=lambda timing: timing.seconds)
-        if all_of_them > 1 and size < SIZES[-1]:
-            with threads(all_of_them // 2):
-                now.append(best._replace(threads=all_of_them // 2, seconds=clock(forms[best.form], size)))
+        if cores > 1:
+            ask = forms[best.form]
+            with threads(cores // 2):
+                now.append(best._replace(threads=cores // 2, seconds=clock(ask, size)))
+            with side_by_side(cores, 1) as each:
+                seconds = clock(lambda size: list(each(ask, [size] * cores)), size) / cores  # noqa: B023  asked at once
+                now.append(best._replace(workers=cores, threads=1, seconds=seconds))
         found += now
     return found
 
@@ -96,6 +117,26 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def side_by_side(workers: int, count: int | None) -> Iterator[Callable[..., Iterator]]:
+    """A `map` whose calls are made by so many workers at a time, each with `count` threads for torch and no gradients."""
+    with threads(count):
+        if workers == 1:
+            yield map
+            return
+        pool = ThreadPoolExecutor(workers, initializer=begin, initargs=(torch.get_num_threads(),))
+        try:
+            yield pool.map
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def begin(count: int) -> None:
+    """What is each thread's own: how many threads torch has, and whether there are gradients."""
+    torch.set_num_threads(count)
+    torch.set_grad_enabled(False)
 
 
 def key_of(name: str) -> str:

@@ -85,16 +85,16 @@ class QuickUNet:
     def at(self, t: float) -> list[Shifted]:
         """What noise level t makes of each block's second norm, in the order they are asked: its scale and shift, and time's,
         as one of each."""
-        if t not in self.levels:
-            if len(self.levels) == LEVELS:
-                self.levels.clear()
-            time = self.time(time_embedding(torch.tensor([t]), self.config.channels[0]).float())
-            moves = [block.time(time)[0].chunk(2) for block in self.blocks]
-            norms = [(block.norm2.weight.detach(), block.norm2.bias.detach()) for block in self.blocks]
-            self.levels[t] = [
-                (w * (1 + scale), b * (1 + scale) + shift) for (w, b), (scale, shift) in zip(norms, moves)
-            ]
-        return self.levels[t]
+        if (found := self.levels.get(t)) is not None:
+            return found
+        if len(self.levels) == LEVELS:
+            self.levels.clear()
+        time = self.time(time_embedding(torch.tensor([t]), self.config.channels[0]).float())
+        moves = [block.time(time)[0].chunk(2) for block in self.blocks]
+        norms = [(block.norm2.weight.detach(), block.norm2.bias.detach()) for block in self.blocks]
+        found = [(w * (1 + scale), b * (1 + scale) + shift) for (w, b), (scale, shift) in zip(norms, moves)]
+        self.levels[t] = found
+        return found
 
     @torch.inference_mode()
     def tell(self, x: Tensor, condition: Condition) -> Told:
