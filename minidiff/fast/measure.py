@@ -21,7 +21,8 @@ from minidiff.machine import processor
 
 SIZES = (1, 4, 16, 32, 64)  # items at once that are tried
 SECONDS = 3.0  # when so many are over, no further size is begun
-REPEATS = 2
+REPEATS = 3
+SLOW = 1.5  # times the best: a form that is slower on few items has no chance on more
 
 Ask = Callable[[int], Any]  # asks one form of a network for so many items
 
@@ -75,21 +76,23 @@ def rows(best: Timing, count: int) -> int:
 
 
 def measured(forms: dict[str, Ask]) -> list[Timing]:
-    """Every form at every size, as far as the time goes; the best one of each size also with half of the threads, and by as
-    many workers as there are threads, with one each."""
+    """Every form at every size, as far as the time goes, but for those that were slow on fewer items; the best one of each
+    size also with half of the threads, and its items shared out to as many workers as there are threads."""
     found, start, cores = [], time.perf_counter(), torch.get_num_threads()
     for size in SIZES:
         if found and time.perf_counter() - start > SECONDS:
             break
         now = [Timing(size, form, 1, cores, clock(ask, size)) for form, ask in forms.items()]
         best = min(now, key=lambda timing: timing.seconds)
+        forms = {timing.form: forms[timing.form] for timing in now if timing.seconds < SLOW * best.seconds}
         if cores > 1:
-            ask = forms[best.form]
             with threads(cores // 2):
-                now.append(best._replace(threads=cores // 2, seconds=clock(ask, size)))
+                now.append(best._replace(threads=cores // 2, seconds=clock(forms[best.form], size)))
+        if 1 < cores <= size:
+            part = size // cores
             with side_by_side(cores, 1) as each:
-                seconds = clock(lambda size: list(each(ask, [size] * cores)), size) / cores  # noqa: B023  asked at once
-                now.append(best._replace(workers=cores, threads=1, seconds=seconds))
+                seconds = clock(lambda _, part=part: list(each(forms[best.form], [part] * cores)), part * cores)  # noqa: B023
+            now.append(Timing(part, best.form, cores, 1, seconds))
         found += now
     return found
 
