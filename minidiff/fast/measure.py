@@ -84,7 +84,8 @@ def measured(forms: dict[str, Ask]) -> list[Timing]:
             break
         now = [Timing(size, form, 1, cores, clock(ask, size)) for form, ask in forms.items()]
         best = min(now, key=lambda timing: timing.seconds)
-        forms = {timing.form: forms[timing.form] for timing in now if timing.seconds < SLOW * best.seconds}
+        if size > 1:  # one item alone is a case of its own
+            forms = {timing.form: forms[timing.form] for timing in now if timing.seconds < SLOW * best.seconds}
         if cores > 1:
             with threads(cores // 2):
                 now.append(best._replace(threads=cores // 2, seconds=clock(forms[best.form], size)))
