@@ -157,7 +157,7 @@ def study_autoencoder(f: int, channels: int, seed: int, codes: int = 0, suffix: 
         ),
         **study_pictures(seed),
         seed=seed,
-        steps=1_800,
+        steps=1_500,
         batch=32,
         lr=2e-3,
         coarse_until=0.0,  # the full resolution alone counts
@@ -222,7 +222,7 @@ ALL = (
     critters_conditional(
         "maps",
         107,
-        4_000,
+        2_500,
         (
             ("layout", 0.2),
             ("layout+text", 0.1),
