@@ -242,7 +242,7 @@ ALL = (
         pictures=partial(critters, species="all", seed=108, length=30_000),
         held_out=partial(critters, species="all", seed=HELD_OUT, length=1_000),
         seed=108,
-        steps=1_300,
+        steps=2_400,
         batch=32,
         lr=1e-3,
     ),
