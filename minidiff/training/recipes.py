@@ -157,7 +157,7 @@ def study_autoencoder(f: int, channels: int, seed: int, codes: int = 0, suffix: 
         ),
         **study_pictures(seed),
         seed=seed,
-        steps=2_500,
+        steps=1_500,
         batch=32,
         lr=2e-3,
         coarse_until=0.0,  # the full resolution alone counts
@@ -222,7 +222,7 @@ ALL = (
     critters_conditional(
         "maps",
         107,
-        5_000,
+        2_500,
         (
             ("layout", 0.2),
             ("layout+text", 0.1),
@@ -242,7 +242,7 @@ ALL = (
         pictures=partial(critters, species="all", seed=108, length=30_000),
         held_out=partial(critters, species="all", seed=HELD_OUT, length=1_000),
         seed=108,
-        steps=2_500,
+        steps=2_400,
         batch=32,
         lr=1e-3,
     ),
@@ -365,8 +365,8 @@ ALL = (
     study_autoencoder(
         8, 4, seed=307, suffix="-gan", perceptual_weight=1.0, perceptual="study-probe", adversary_weight=0.5
     ),
-    study_denoiser("study-pixels", None, seed=320, steps=2_500),
-    study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=25_000),
+    study_denoiser("study-pixels", None, seed=320, steps=1_700),
+    study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=17_000),
     *AFHQ,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}

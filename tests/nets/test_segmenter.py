@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from minidiff.nets.segmenter import Segmenter, SegmenterConfig, mean_iou
+from minidiff.nets.segmenter import Segmenter, SegmenterConfig, mean_iou, overlap_loss
 
 SMALL = SegmenterConfig(parts=3, channels=1, patch=2, widths=(32, 32))
 
@@ -35,3 +35,11 @@ def test_intersection_over_union_by_hand():
     assert each[:2] == pytest.approx([1 / 2, 2 / 3]) and math.isnan(each[2])
     assert ours == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert mean_iou(torch.tensor([[[2, 2, 2, 2]]]), truth, 3)[0] == 0
+
+
+def test_the_loss_of_overlap_by_hand():
+    layout = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 0, 0]]])
+    sure = 50 * torch.nn.functional.one_hot(layout, 3).movedim(3, 1).float()
+    assert overlap_loss(sure, layout) == pytest.approx([0, 0], abs=1e-6)
+    even = torch.zeros(2, 3, 1, 4)  # a third everywhere: 2/3 of 2 + 4/3 - 2/3, and 4/3 of 4 + 4/3 - 4/3
+    assert overlap_loss(even, layout) == pytest.approx([1 - (2 / 3) / (8 / 3), 1 - (4 / 3) / 4])
