@@ -71,7 +71,7 @@ def at_batch(model: LatentDiffusion, pipes: dict[str, Any], batch: int, budget: 
 def outside(model: LatentDiffusion, way: str, batch: int, budget: float) -> Row:
     """The share of the time of sampling latents that is not the network's."""
     levels = tuple(step.t for step in model.grid)
-    plain = nullcontext((None, [model], batch, map))
+    plain, alone = nullcontext((None, [model], batch, map)), call(model, way, batch, levels)
     with hurry(None, [model], batch) if way == "fast" else plain as (_, (chosen,), rows, each):
 
         def decode(seeds: torch.Tensor) -> None:
@@ -80,7 +80,7 @@ def outside(model: LatentDiffusion, way: str, batch: int, budget: float) -> Row:
         def loop() -> None:
             list(each(decode, torch.arange(batch, device=model.device).split(rows)))
 
-        times = clock.seconds({"loop": loop, "calls": call(model, way, batch, levels)}, budget=budget / 4)
+        times = clock.seconds({"loop": loop, "calls": alone}, budget=budget / 4)
     return row(f"outside/batch {batch}/{way}", clock.median(1 - times["calls"] / times["loop"]), "share", 0)
 
 

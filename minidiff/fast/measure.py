@@ -19,9 +19,9 @@ import torch
 from minidiff.files import write_whole
 from minidiff.machine import processor
 
-SIZES = (1, 4, 16, 32, 64)  # items at once that are tried
-SECONDS = 3.0  # when so many are over, no further size is begun
-REPEATS = 3
+SIZES = (1, 4, 16, 64)  # items at once that are tried
+SECONDS = 4.0  # when so many are over, no further size is begun
+REPEATS = 4
 SLOW = 1.5  # times the best: a form that is slower on few items has no chance on more
 
 Ask = Callable[[int], Any]  # asks one form of a network for so many items
@@ -76,37 +76,43 @@ def rows(best: Timing, count: int) -> int:
 
 
 def measured(forms: dict[str, Ask]) -> list[Timing]:
-    """Every form at every size, as far as the time goes, but for those that were slow on fewer items; the best one of each
-    size also with half of the threads, and its items shared out to as many workers as there are threads."""
+    """Every form at every size, as far as the time goes, but for those that were slow on fewer items; and the best one of each
+    size with half of the threads, or with its items shared out to as many workers as there are threads."""
     found, start, cores = [], time.perf_counter(), torch.get_num_threads()
     for size in SIZES:
         if found and time.perf_counter() - start > SECONDS:
             break
-        now = [Timing(size, form, 1, cores, clock(ask, size)) for form, ask in forms.items()]
+        now = [Timing(size, form, 1, cores, seconds / size) for form, seconds in clock(forms, size).items()]
         best = min(now, key=lambda timing: timing.seconds)
         if size > 1:  # one item alone is a case of its own
             forms = {timing.form: forms[timing.form] for timing in now if timing.seconds < SLOW * best.seconds}
         if cores > 1:
-            with threads(cores // 2):
-                now.append(best._replace(threads=cores // 2, seconds=clock(forms[best.form], size)))
-        if 1 < cores <= size:
-            part = size // cores
-            with side_by_side(cores, 1) as each:
-                seconds = clock(lambda _, part=part: list(each(forms[best.form], [part] * cores)), part * cores)  # noqa: B023
-            now.append(Timing(part, best.form, cores, 1, seconds))
+            now.append(shared_out(best, forms[best.form], cores))
         found += now
     return found
 
 
-def clock(ask: Ask, size: int) -> float:
-    """Seconds per item, the best of a few calls after one to warm up."""
-    ask(size)
-    best = float("inf")
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        ask(size)
-        best = min(best, time.perf_counter() - start)
-    return best / size
+def shared_out(best: Timing, ask: Ask, cores: int) -> Timing:
+    """Fewer threads for one operation: a worker on each core, or half of the threads where there are too few items."""
+    if best.size < cores:
+        part, workers, each_threads = best.size, 1, cores // 2
+    else:
+        part, workers, each_threads = best.size // cores, cores, 1
+    with side_by_side(workers, each_threads) as each:
+        seconds = clock({"shared out": lambda part: list(each(ask, [part] * workers))}, part)["shared out"]
+    return Timing(part, best.form, workers, each_threads, seconds / (part * workers))
+
+
+def clock(asks: dict[str, Ask], size: int) -> dict[str, float]:
+    """Seconds of a call, the best of a few after one to warm up. They take turns, so that what disturbs one disturbs all."""
+    best = dict.fromkeys(asks, float("inf"))
+    for repeat in range(REPEATS + 1):
+        for name, ask in asks.items():
+            start = time.perf_counter()
+            ask(size)
+            if repeat:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
 
 
 @contextmanager
