@@ -512,7 +512,8 @@ assert min(hits[name].sum() for name in ("species", "mood", "glasses", "hat")) >
 # *Smiling* is heard most around the mouth, *orange* on the head. *Hat* has no place of its own: much of the face hears it.
 # And *green*, which in this caption belongs to the ground, is heard at the hat. Still the hats are blue and the grounds
 # green or nearly so. For a map shows where the network *looks*, not what a word *does*. What the hat's words do, the last
-# column shows: leave them out, keep the noise, and the picture changes where the hat was and hardly elsewhere.
+# column shows: leave them out, keep the noise, and the picture changes most where the hat was. (A teal ground turned green
+# as well; perhaps *blue* had leaked.)
 #
 # Two fifths of all attention go to *start* and *end*. The one is the same in every caption and says nothing; the ground,
 # which needs little, listens to it. The other has read the whole sentence. (Not all four pictures get every word right.
