@@ -654,7 +654,7 @@ assert 0.6 < iou < best and db["bicubic"] + 0.8 < db["drawn"] < db["mean of 4"]
 # a map has none. Then compare the eyes of the fifth row with those of the last.*
 #
 # A *segmenter* reads the map back. IoU, shared area over joint area, averaged over the parts, is about 0.7; in true pictures
-# it is 0.9. Heads, ears and eyes sit where they should; brims and stripes are lost.
+# it is 0.9. Heads and eyes sit where they should; the ears of dogs melt into the head, brims and stripes are often lost.
 #
 # Bicubic interpolation is a fixed formula that knows nothing of cats, and the drawn pictures beat it in PSNR as well as to
 # the eye. But the mean of four answers beats each of them, blurred as it is: the mean of $k$ errs by $P + P/k$, so four can
