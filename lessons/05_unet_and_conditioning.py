@@ -647,7 +647,7 @@ plot.grid([pictures[:8] for pictures in shown.values()], row_labels=list(shown),
 iou, best = (mean_iou(segmenter.read(pictures), layout, len(PARTS))[0] for pictures in (to_map, images))
 db = {name: round(psnr(shown[name], images).mean().item(), 1) for name in ("bicubic", "drawn", "mean of 4")}
 print(f"IoU of the map {iou:.2f}, in the true pictures {best:.2f}; PSNR in dB {db}")
-assert 0.6 < iou < best and db["bicubic"] + 0.8 < db["drawn"] < db["mean of 4"]
+assert 0.6 < iou < best and db["bicubic"] + 0.8 < db["drawn"] < db["mean of 4"] - 0.5
 
 # %% [markdown]
 # *Look for what the condition settles and what it leaves open. The colours in the second row are the model's own idea:
@@ -657,7 +657,7 @@ assert 0.6 < iou < best and db["bicubic"] + 0.8 < db["drawn"] < db["mean of 4"]
 # it is 0.9. Heads and eyes sit where they should; the ears of dogs melt into the head, brims and stripes are often lost.
 #
 # Bicubic interpolation is a fixed formula that knows nothing of cats, and the drawn pictures beat it in PSNR as well as to
-# the eye. But the mean of four answers beats each of them, blurred as it is: the mean of $k$ errs by $P + P/k$, so four can
+# the eye. But the mean of four answers beats the first of them, softer as it is: the mean of $k$ errs by $P + P/k$, so four can
 # gain up to $10 \log_{10} (2 / 1.25) = 2.04$ dB. Whoever reports only PSNR can win by blurring. Saharia et al. (2022) asked
 # people instead.
 #
