@@ -62,6 +62,7 @@ layout, small, half = semantic_map(factors), shrink(images, 4), torch.zeros(16, 
 half[..., 32:] = 1  # 1 where the picture is known
 coloured = plot.layout(layout)
 
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 ways = {
     "caption": (text, {"text": captions}, torch.ones_like(images)),
     "map": (maps, {"layout": layout}, coloured),
@@ -76,11 +77,14 @@ names = ["told", "drawn", "drawn again", "truth"]
 alt = "A caption (printed below), a map, a small picture, half a picture; under each two answers and the truth."
 plot.grid(list(torch.stack(columns, 1)), row_labels=names, column_labels=list(ways), alt=alt)
 print("caption:", captions[0])
+apart = {way: (column[1] - column[2]).square().mean().item() for way, column in zip(ways, columns)}
+print("mean squared difference of the two answers:", {way: round(value, 3) for way, value in apart.items()})
+assert min(apart.values()) == apart["small"]
 
 # %% [markdown]
 # *Top: what the model was told (the caption is printed below the pictures). Middle: two answers, from two noises. Bottom:
-# the held-out picture behind the question. What the question leaves open, the model may invent. TODO(model): where to
-# look.*
+# the held-out picture behind the question. What the question leaves open, the model may invent. Compare the two answers:
+# to the small picture they are nearly one. The map leaves the colours open, the caption shape and place as well.*
 #
 # ```{tip}
 # **After this lesson you can**
@@ -144,7 +148,7 @@ assert corners[0] > 0.1 and max(corners[1:]) < 0.03 and copied[1] < 0.001 and co
 # *Look at the backgrounds of the first row, then at its eyes. Every patch is fine; nothing agrees with anything.*
 #
 # With a window of 3 places the left does not know what the right decided. With a window of 15, which covers everything,
-# all agree, because each picture is one of the 500 known cats to the last whisker. A denoiser has to see **near and
+# all agree, because each picture *is* one of the 500 known cats. A denoiser has to see **near and
 # far**, and to be **not too exact**: it must find rules where the formula keeps a list. The U-Net (Ronneberger et al.,
 # 2015, made for cells under a microscope; Ho et al., 2020, made it a denoiser) is one answer.
 #
@@ -202,7 +206,7 @@ guesses = {"whole": cat.denoiser(noisy, 200).x0}
 for switch in ("upper_skip", "lower_skip", "below"):
     v = walk(net, noisy, torch.full((6,), 200), **{switch: 0})
     guesses["no " + switch.replace("_", " ")] = to_prediction("v", noisy, v, *LINEAR.levels(200, noisy)).x0
-alt = "Six noisy cats cleaned in one call: well by the whole; speckled without the upper skip; faceless without below."
+alt = "Six noisy cats cleaned in one call: well by the whole; speckled without the upper skip; ghosts without below."
 plot.grid([cats, *map(cat.to_images, guesses.values())], row_labels=["truth", *guesses], alt=alt)
 loss = {name: (guess - latents).square().mean().item() for name, guess in guesses.items()}
 print("mean squared error of the guess at t = 200:", {name: round(value, 3) for name, value in loss.items()})
@@ -347,7 +351,7 @@ assert round(n / (2 * C), 2) == 0.33 and round(4096 / (2 * C)) == 21  # the squa
 # And what does a trained network do with it? `watching` shows us the weights of each attention layer as it runs.
 
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def lit(pictures, heat):
     """Pictures (B, 3, 64, 64), bright where heat (B, 8, 8) is high."""
     heat = F.interpolate(heat[:, None], 64)
@@ -433,7 +437,7 @@ print(refused.value)
 clip = minidiff.load("critters-clip")  # its text tower is the one that critters-text attends to
 found = retrieval(clip, world[:128], [compose(attributes) for attributes in attributes_of(world.factors(slice(128)))])
 print("found among 64:", {name: f"{found[name]:.0%}" for name in ("picture_to_caption", "caption_to_picture")})
-assert min(found["picture_to_caption"], found["caption_to_picture"]) > 0.85
+assert min(found["picture_to_caption"], found["caption_to_picture"]) > 0.95
 
 swapped = ["an orange cat on a green background", "a green cat on an orange background"]
 hidden, there = clip.text_tokens([*swapped, "an orange cat on a red background"])  # (3, 20, 128), (3, 20)
@@ -443,7 +447,7 @@ early, late = ((hidden[0, places] - hidden[2, places]).norm() for places in (sli
 assert early < 1e-4 < 0.1 < late and there.sum(1).tolist() == [9, 9, 9]  # a token knows the words before it, no others
 
 # %% [markdown]
-# Shown a picture and 64 captions, ours picks the right one nine times in ten. The two captions with green and orange
+# Shown a picture and 64 captions, ours hardly ever picks a wrong one. The two captions with green and orange
 # swapped have the same words, and for the U-Net they are different sets: the word *orange* was read before *cat* in one and
 # before *background* in the other, and its vector knows.
 #
@@ -470,38 +474,52 @@ heat = torch.stack(kept).mean(0)  # (4, L, 8, 8)
 assert torch.allclose(heat[:, : len(words)].sum(1), torch.ones(4, 8, 8), atol=1e-4)  # every place spends all it has
 assert not heat[:, len(words) :].any()  # and nothing on padding
 
-looked = ["cat", "hat", "glasses", "green", "start"]
-tiles = torch.stack([hatted, *(lit(hatted, heat[:, words.index(word)]) for word in looked)], 1)
-alt = "Three cats with glasses and hat; cat is heard at the lower face, hat around the hat, start on the ground, the others all over."
-plot.grid(list(tiles[:3]), column_labels=["drawn", *looked], alt=alt)
-
+assert 0.3 < heat[:, [0, words.index("end")]].sum(1).mean() < 0.5
+species = text.given(label=[0, 1, 2]).sample(seeds=60)  # no words at all: a token for each species
 segmenter, probe = minidiff.load("critters-segmenter"), minidiff.load("critters-probe")
-read, focus = segmenter.read(hatted), {}
-pairs = {"hat": "hat", "glasses": "glasses"} | dict.fromkeys(("cat", "green", "start"), "background")
+assert probe.read(species.clamp(-1, 1))["species"].tolist() == [0, 1, 2]
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+bare = text.given(ask.replace(" and a blue hat", "")).sample(4, seeds=60).clamp(-1, 1)  # from the same noise
+looked = ["smiling", "orange", "hat", "green", "start"]
+tiles = torch.stack([hatted, *(lit(hatted, heat[:, words.index(word)]) for word in looked), bare], 1)
+alt = "Three smiling cats with glasses and hat; smiling is heard below, orange and hat in the face, green at the hat; no hats."
+plot.grid(list(tiles[:3]), column_labels=["drawn", *looked, "no hat asked"], alt=alt)
+
+parts, focus = segmenter.read(hatted), {}
+pairs = {"smiling": "mouth", "orange": "head", "hat": "hat", "green": "hat", "start": "background"}
 for word, part in pairs.items():
-    share, heard = F.avg_pool2d((read == PARTS.index(part)).float(), 8), heat[:, words.index(word)]
+    share, heard = F.avg_pool2d((parts == PARTS.index(part)).float(), 8), heat[:, words.index(word)]
     focus[word] = ((heard * share).sum() / share.sum() / ((heard * (1 - share)).sum() / (1 - share).sum())).item()
     print(f"{word!r} is heard {focus[word]:.1f} times as much where the {part} is as elsewhere")
-# TODO(model): assert focus["hat"] > 2 > focus["glasses"]; focus["cat"] < 0.4, 0.7 < focus["green"] < 1.4, focus["start"] > 1.5
+assert min(focus[word] for word in ("smiling", "orange", "green", "start")) > 1.5 and focus["green"] > focus["hat"]
+
+moved = (hatted - bare).square().mean(1)  # (4, 64, 64)
+at_hat, on_ground = (moved[parts == PARTS.index(part)].mean().item() for part in ("hat", "background"))
+print(
+    f"without the words 'and a blue hat' the hat's pixels change by {at_hat:.2f}, the background's by {on_ground:.3f}"
+)
+assert at_hat > 8 * on_ground
 
 hits = words_right(probe, hatted, [parse(ask)] * 4)
 print("of 4 pictures, right:", {name: hit.sum().item() for name, hit in hits.items()})
-assert min(hits[name].sum() for name in ("species", "glasses", "hat", "background")) >= 3
-assert max(hits[name].sum() for name in ("mood", "pattern")) < 2
-assert 0.3 < heat[:, [0, words.index("end")]].sum(1).mean() < 0.5
-species = text.given(label=[0, 1, 2]).sample(seeds=60)  # no words at all: a token for each species
-assert probe.read(species.clamp(-1, 1))["species"].tolist() == [0, 1, 2]
+assert min(hits[name].sum() for name in ("species", "mood", "glasses", "hat")) >= 3 and hits["all"].sum() < 4
 
 # %% [markdown]
-# *Each column is lit where its word is heard. Compare "hat" with "green".*
+# *Each column is lit where its word is heard. Look for the words that have found their place, and for the one that has
+# found a wrong one.*
 #
-# Some words find their place. *Cat* is heard at the lower face, and *hat* TODO(model, about three) times as much where the hat is
-# as elsewhere. *Glasses* and *green* are heard nearly anywhere, and still all four have glasses and a green ground. For a
-# map shows where the network *looks*, not what a word *does*. Two fifths of all attention go to *start* and *end*. The one
-# is the same in every caption and says nothing; the ground, which needs little, listens to it. The other has read the whole
-# sentence. (No smile arrived, and hardly any stripes. Lesson 6 makes the network listen.)
+# *Smiling* is heard most around the mouth, *orange* on the head. *Hat* has no place of its own: much of the face hears it.
+# And *green*, which in this caption belongs to the ground, is heard at the hat. Still the hats are blue and the grounds
+# green or nearly so. For a map shows where the network *looks*, not what a word *does*. What the hat's words do, the last
+# column shows: leave them out, keep the noise, and the picture changes most where the hat was. (A teal ground turned green
+# as well; perhaps *blue* had leaked.)
+#
+# Two fifths of all attention go to *start* and *end*. The one is the same in every caption and says nothing; the ground,
+# which needs little, listens to it. The other has read the whole sentence. (Not all four pictures get every word right.
+# Lesson 6 makes the network listen.)
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 picker = widgets.Dropdown(options=[(f"{k}  {word}", k) for k, word in enumerate(words)], value=0, description="token")
 canvas = widgets.HTML()
 
@@ -617,25 +635,31 @@ assert 0.85 < error["told"] / (2 * P) < 1.05
 
 # %%
 to_map = maps.given(layout=layout).sample(seeds=600).clamp(-1, 1)
-sharp = maps.given(low_res=small).sample(seeds=700).clamp(-1, 1)
+sharp = torch.stack([maps.given(low_res=small).sample(seeds=100 * k).clamp(-1, 1) for k in (7, 8, 9, 10)])
 bicubic = F.interpolate(small, 64, mode="bicubic").clamp(-1, 1)
 shown = {"map": coloured, "drawn to the map": to_map, "16x16": F.interpolate(small, 64), "bicubic": bicubic,
-         "drawn": sharp, "truth": images}  # fmt: skip
-alt = "Eight critters: maps and what was drawn to them; small pictures, bicubic and drawn anew; the truth."
+         "drawn": sharp[0], "mean of 4": sharp.mean(0), "truth": images}  # fmt: skip
+alt = (
+    "Eight critters: maps and what was drawn to them; small pictures, bicubic, drawn anew, the mean of four; the truth."
+)
 plot.grid([pictures[:8] for pictures in shown.values()], row_labels=list(shown), alt=alt)
 
-iou, _ = mean_iou(segmenter.read(to_map), layout, len(PARTS))
-db = {name: round(psnr(shown[name], images).mean().item(), 1) for name in ("bicubic", "drawn")}
-print(f"IoU of the map {iou:.2f}; PSNR in dB {db}")
-# TODO(model): assert the IoU, and one PSNR against the other
+iou, best = (mean_iou(segmenter.read(pictures), layout, len(PARTS))[0] for pictures in (to_map, images))
+db = {name: round(psnr(shown[name], images).mean().item(), 1) for name in ("bicubic", "drawn", "mean of 4")}
+print(f"IoU of the map {iou:.2f}, in the true pictures {best:.2f}; PSNR in dB {db}")
+assert 0.6 < iou < best and db["bicubic"] + 0.8 < db["drawn"] < db["mean of 4"] - 0.5
 
 # %% [markdown]
 # *Look for what the condition settles and what it leaves open. The colours in the second row are the model's own idea:
-# a map has none.*
+# a map has none. Then compare the eyes of the fifth row with those of the last.*
 #
-# TODO(model): the IoU (shared area over joint area) of the map that is read back. Bicubic interpolation is a fixed formula
-# and knows nothing of cats. TODO(model): compare its PSNR. Whoever reports only PSNR can win by blurring. Saharia et al.
-# (2022) asked people instead.
+# A *segmenter* reads the map back. IoU, shared area over joint area, averaged over the parts, is about 0.7; in true pictures
+# it is 0.9. Heads and eyes sit where they should; the ears of dogs melt into the head, brims and stripes are often lost.
+#
+# Bicubic interpolation is a fixed formula that knows nothing of cats, and the drawn pictures beat it in PSNR as well as to
+# the eye. But the mean of four answers beats the first of them, softer as it is: the mean of $k$ errs by $P + P/k$, so four can
+# gain up to $10 \log_{10} (2 / 1.25) = 2.04$ dB. Whoever reports only PSNR can win by blurring. Saharia et al. (2022) asked
+# people instead.
 #
 # ## 9. Half a cat
 #
@@ -649,11 +673,15 @@ alt = "Six half cats; pasted, each gets the half of a stranger; told, the halves
 plot.grid([cats * hole, *halves.values()], row_labels=["known", *halves], alt=alt)
 seam = {name: (p[..., 32] - p[..., 31]).square().mean().item() for name, p in halves.items()}
 print("mean squared jump at the seam:", {name: round(jump, 3) for name, jump in seam.items()})
-assert seam["pasted"] > 5 * seam["truth"]  # TODO(model): and > ... * seam["told"]
+assert seam["pasted"] > 2.5 * seam["told"] and seam["told"] > 1.2 * seam["truth"]
 assert torch.equal(painted[..., 32:], cats[..., 32:])  # known pixels to the last bit
 
 # %% [markdown]
-# *Look at the middle of each face. In the second row every left half belongs to somebody else. TODO(model).*
+# *Look at the middle of each face. In the second row every left half belongs to somebody else. In the third it has the
+# right ground, size and height; then compare the coats.*
+#
+# Told is better than pasted, and far from perfect: the heads meet in the middle and the grounds nearly do, but the new halves
+# are blurred, a brown cheek leans on an orange one, and one cat got a single glass. The seam still jumps more than it should.
 #
 # `inpaint` pastes too, but as a finish and not as a method: what comes out of an autoencoder never has the known pixels
 # to the last digit.
@@ -671,15 +699,16 @@ alt = "Three maps, and below each three pictures of the same shapes: orange on b
 plot.grid([coloured[scenes], *table.split(3)], row_labels=["map", *map(" on ".join, coats)], scale=2, alt=alt)
 hits, (iou, _) = words_right(probe, table, asked), mean_iou(segmenter.read(table), wanted, len(PARTS))
 print("of 9 pictures, right:", {name: hits[name].sum().item() for name in ("coat", "background")}, f"; IoU {iou:.2f}")
-# TODO(model): assert all backgrounds, most coats, and an IoU near that of section 8
+assert min(hits["coat"].sum(), hits["background"].sum()) >= 8 and iou > 0.58
 
 # %% [markdown]
-# *Columns share a map, rows the colours of a caption. TODO(model).*
+# *Columns share a map, rows the colours of a caption. Shapes stay in their column and colours in their row; the eyes,
+# about which nobody said anything, are anybody's.*
 #
 # ## 11. What would you see if ...
 #
-# Five critters, five times. **A** is drawn to a map and a caption, and is right. Each of the others has one fault. Find its
-# pictures before you open the answers:
+# Five critters, five times. **A** is drawn to a map and a caption, as it should be (its wrong hats are the model's own).
+# Each of the others has one fault. Find its pictures before you open the answers:
 #
 # the captions of the neighbours · part numbers off by one · the mask upside down · colours in [0, 1] where [-1, 1] was
 # meant.
@@ -698,21 +727,27 @@ gallery = {letter: maps.given(**given).sample(seeds=90).clamp(-1, 1) for letter,
 gallery["E"] = paste(scene, gallery["E"], plate)
 alt = "Five critters five times: row A is right, and each of the other four has a fault of its own."
 plot.grid([scene, *gallery.values()], row_labels=["truth", *gallery], scale=1.3, alt=alt)
+sums = {}
 for letter, pictures in gallery.items():
     hits, (iou, _) = words_right(probe, pictures, said[five]), mean_iou(segmenter.read(pictures), here, len(PARTS))
-    right = {name: hits[name].sum().item() for name in ("coat", "background")}
-    print(f"{letter}: of 5 right {right}, IoU {iou:.2f}, brightness {pictures.mean():.2f}")
-# TODO(model): check every answer below; assert the colours of A against B, the IoU of A against D, the brightness of C
+    sums[letter] = hits["coat"].sum().item() + hits["background"].sum().item(), iou, pictures.mean().item()
+    print(f"{letter}: coats and grounds right {sums[letter][0]} of 10, IoU {iou:.2f}, brightness {sums[letter][2]:.2f}")
+honest = inpaint(maps, scene, plate, seeds=90)
+guessed, peeked = (psnr(p[..., :32], scene[..., :32]).mean().item() for p in (honest, gallery["E"]))
+print(f"PSNR of the left halves: guessed {guessed:.1f} dB, in E {peeked:.1f} dB")
+assert sums["A"][0] >= sums["B"][0] + 3 and sums["D"][1] < 0.3 < 0.6 < sums["A"][1]
+assert sums["C"][2] > sums["A"][2] + 0.2 and peeked > guessed
 
 # %% [markdown]
 # ```{dropdown} Answers
-# - **B**, the neighbours' captions. Every shape is right, every colour belongs to the next column: a shuffle that reached
-#   the captions and not the maps.
+# - **B**, the neighbours' captions. The heads stand where the map says, and coats and grounds belong to the next column, so
+#   do hats that no map has: a shuffle that reached the captions and not the maps.
 # - **C**, colours in [0, 1]. The picture is read as one without any dark: pale critters on pale grounds.
-# - **D**, part numbers off by one. Ears are drawn where the map says background. Nothing is out of range, so nothing
-#   can be refused.
-# - **E**, the mask upside down. The model was shown the half that it should paint. It looks perfect, and it read the
-#   answer. (In diffusers white means "paint here", in minidiff 1 means "known".)
+# - **D**, part numbers off by one. The grounds are to be ears, which no map ever said; patterns come out white as
+#   muzzles, eyes dark as pupils. Nothing is out of range, so nothing can be refused.
+# - **E**, the mask upside down. The model was shown the half that it should paint. It looks better than section 9, and it
+#   read the answer: the left halves are nearer to the truth than an honest guess. (In diffusers white means "paint
+#   here", in minidiff 1 means "known".)
 # ```
 #
 # Faults that *can* be seen from outside are refused before any work is done:
