@@ -31,13 +31,14 @@ SOLVERS = {  # name -> settings of the model
     "ddim eta 0.1": {"sampler": "ddim", "eta": 0.1},
     "ddpm": {"sampler": "ddpm"},
     "dpm++2m_sde": {"sampler": "dpm++2m_sde"},
+    "dpm++2m_sde karras": {"sampler": "dpm++2m_sde", "spacing": "karras"},
 }
 
 
 def measure(
     name: str = "critters-cat",
     n: int = 400,
-    steps: Sequence[int] = (4, 5, 6, 8, 10, 12, 15, 20, 30, 50),
+    steps: Sequence[int] = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 20, 25, 30, 40, 50),
     reference: int = 50,
     solvers: Sequence[str] = tuple(SOLVERS),
     batch: int = 64,

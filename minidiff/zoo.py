@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load as from_bytes
 from torch import nn
 
+from minidiff.eight_bits import unpack
+
 WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
 GENERATORS = ("denoiser", "ddgan", "diffae", "flow", "gan", "vae")  # kinds that make pictures of codes
@@ -132,7 +134,7 @@ def build(entry: dict, folder: str | Path | None = None) -> nn.Module:
     """The network of a manifest entry with its trained weights, float32, eval, frozen."""
     weights = from_bytes(read_verified(entry, folder))
     network = network_of(entry["kind"], entry["config"])
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    network.load_state_dict(unpack(weights))
     return network.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""From a finished run to the zoo: weights in half precision, figures measured on them, an entry in the manifest."""
+"""From a finished run to the zoo: weights in 16 or 8 bits, figures measured on them, an entry in the manifest."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from minidiff import zoo
+from minidiff.eight_bits import pack, unpack
 from minidiff.files import write_whole
 from minidiff.training.checkpoint import load
 from minidiff.training.loop import MODEL
@@ -32,7 +33,9 @@ def export(run_dir: str | Path, folder: str | Path | None = None, chosen: Recipe
     chosen = chosen or recipe(name)
     network = zoo.network_of(kind, fields["config"])
     weights = halved(network, {key.removeprefix("net."): value for key, value in tensors.items()})
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    if fields.get("bits", 16) == 8:
+        weights |= pack({key: weights[key] for key, _ in network.named_parameters()})
+    network.load_state_dict(unpack(weights))
     network.eval().requires_grad_(False)
 
     entry = {

@@ -38,6 +38,7 @@ class Recipe(ABC):
     clip: float = 1.0  # longest gradient
     log_every: int = 50
     checkpoint_every: int = 250
+    bits: int = 16  # of a weight in the zoo: 16, or 8 for matrices and kernels
     licence: str = "CC BY 4.0"
     kind: ClassVar[str]
 
@@ -45,6 +46,8 @@ class Recipe(ABC):
         for field in ("steps", "batch", "log_every", "checkpoint_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: expected at least 1, got {getattr(self, field)}")
+        if self.bits not in (8, 16):
+            raise ValueError(f"bits: expected 8 or 16, got {self.bits}")
         legs = (0, *self.restarts, self.steps)
         if not all(first < last for first, last in itertools.pairwise(legs)):
             raise ValueError(f"restarts: expected rising steps from 1 to {self.steps - 1}, got {self.restarts}")

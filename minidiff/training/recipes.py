@@ -110,6 +110,7 @@ def family(seed: int) -> dict:
         "pictures": partial(neighbours, species="all", seed=seed, length=50_000),
         "held_out": partial(neighbours, species="all", seed=HELD_OUT, length=2_000),
         "seed": seed,
+        "bits": 8,
     }
 
 
@@ -222,7 +223,7 @@ ALL = (
     critters_conditional(
         "maps",
         107,
-        2_500,
+        6_000,
         (
             ("layout", 0.2),
             ("layout+text", 0.1),
@@ -233,7 +234,7 @@ ALL = (
             ("text", 0.05),
             ("", 0.1),
         ),
-        UNetConfig(**TALL, context=128, classes=3, maps=MAP_CHANNELS),
+        UNetConfig(**TALL, context=128, classes=3, maps=MAP_CHANNELS, map_features=64),
         start="critters-text",
     ),
     SegmenterRecipe(
@@ -258,25 +259,25 @@ ALL = (
     ),
     DenoiserRecipe(
         name="critters-latents",
-        config=UNetConfig(**TALL),
+        config=UNetConfig(**TALL | {"channels": (64, 128)}),
         **family(145),
         autoencoder="critters-autoencoder",
-        steps=7_000,
+        steps=9_000,
         batch=64,
         lr=1e-3,
         decay=0.9995,
     ),
     DenoiserRecipe(
         name="critters-pixels",
-        config=UNetConfig(in_channels=3, patch=4, channels=(64, 128, 160), attention=(False, True, True)),
+        config=UNetConfig(in_channels=3, patch=4, channels=(64, 96, 128), attention=(False, True, True)),
         **family(146),
         autoencoder=None,
-        steps=8_000,
+        steps=6_500,
         batch=32,
         lr=1e-3,
         decay=0.9995,
     ),
-    VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=8_500, batch=32, lr=1e-3),
+    VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=6_500, batch=32, lr=1e-3),
     FlowRecipe(
         name="critters-flow",
         config=FlowConfig(),

@@ -9,12 +9,16 @@ from minidiff.evaluation.studies import conditioning, editing, reproduce
 
 
 def test_captions(tiny_load, tmp_path):
-    settings = {"n": 6, "tuning": 3, "steps": 2, "tuning_steps": 2, "scales": (1.0, 2.0), "etas": (1.0,)}
+    settings = {"n": 6, "tuning": 3, "steps": 2, "scales": (1.0, 2.0), "etas": (1.0,), "ends": (0.0, 0.3)}
     path = reproduce("captions", quick=True, out=tmp_path, load=tiny_load, **settings)
     found = results.read("captions", path.parent)
     assert found["text/tuning/eta 1/scale 2/all"].n == 3 and found["text/best/all"].n == found["text/plain/all"].n == 6
-    tried = {scale: found[f"text/tuning/eta 1/scale {scale:g}/all"].value for scale in (1.0, 2.0)}
-    assert tried[found["text/best/scale"].value] == max(tried.values())
+    tried = {
+        setting: found[f"text/tuning/eta 1/scale {setting[0]:g}{setting[1]}/all"].value
+        for setting in ((1, ""), (2, ""), (2, "/end 0.3"))
+    }
+    end = found["text/best/end"].value
+    assert tried[found["text/best/scale"].value, f"/end {end:g}" if end else ""] == max(tried.values())
     assert found["text/truth/frechet"].value == pytest.approx(0, abs=1e-3)
     assert "| true pictures |" in results.markdown_table(found.rows, found.tables["words"])
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".svg", ".png"}
@@ -48,7 +52,7 @@ def test_editing(tiny_load, tmp_path):
 
 
 def test_conditioning(tiny_load, tmp_path):
-    settings = {"n": 4, "steps": 2, "load": tiny_load}
+    settings = {"n": 4, "steps": (2, 3), "load": tiny_load}
     found = results.read("conditioning", reproduce("conditioning", quick=True, out=tmp_path, **settings).parent)
     assert found["inpainting/known/pasted"].value == 0 < found["inpainting/known/drawn"].value
     assert found["truth/psnr"].value is None and found["truth/sharpness"].value == pytest.approx(1)
@@ -59,6 +63,10 @@ def test_conditioning(tiny_load, tmp_path):
     assert found["super-resolution/ahead of bicubic/sharpness"].interval and found["inpainting/pose_right"].n == 4
     assert 0 <= found["label/dog"].value <= 1 and found["label/dog"].n == 2
     assert found["super-resolution/iou"].value >= 0 and found["layout and caption/all_right"].n == 4
+    tried = [row for row in found.rows if row.name.startswith("super-resolution/tuning/")]
+    best = max(tried, key=lambda row: row.value)
+    chosen = [f"{name} {found[f'super-resolution/{name}'].value:g}" for name in ("steps", "eta", "scale")]
+    assert len(tried) == 3 and best.name.endswith("/".join(chosen)) and best.unit == "dB"
     assert (tmp_path / "conditioning-examples.png").exists()
 
 

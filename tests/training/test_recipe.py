@@ -8,9 +8,10 @@ from minidiff import zoo
 from minidiff.nets.autoencoder import kl
 from minidiff.seeds import normal
 from minidiff.training.bank import to_bytes, to_images
+from minidiff.training.checkpoint import load
 from minidiff.training.denoisers import DenoiserRecipe
 from minidiff.training.export import export
-from minidiff.training.loop import train
+from minidiff.training.loop import MODEL, train
 
 
 def test_the_losses_of_an_item_do_not_depend_on_its_batch(autoencoder_recipe, probe_recipe):
@@ -60,7 +61,7 @@ def test_half_of_the_training_goes_where_the_signal_is_not_lost(denoiser_recipe)
 def test_without_an_autoencoder_the_denoiser_learns_pixels(denoiser_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
     config = dataclasses.replace(denoiser_recipe.config, in_channels=3)
-    recipe = dataclasses.replace(denoiser_recipe, name="tiny-pixels", autoencoder=None, config=config)
+    recipe = dataclasses.replace(denoiser_recipe, name="tiny-pixels", autoencoder=None, config=config, bits=8)
     network, bank, seeds = recipe.network(), recipe.bank(), torch.arange(48)
     torch.testing.assert_close(to_images(bank["images"]), recipe.pictures()[:], rtol=0, atol=1 / 255 + 1e-6)
     t = torch.full((48,), 500)
@@ -77,11 +78,22 @@ def test_without_an_autoencoder_the_denoiser_learns_pixels(denoiser_recipe, tmp_
     images = recipe.held_out()[:2]
     assert torch.equal(model.to_latents(images), images)
 
+    trained, _ = load(tmp_path / "run" / MODEL)  # 8 bits a weight
+    for name, weight in model.denoiser.net.state_dict().items():
+        step = trained["net." + name].abs().max() / 127
+        assert (weight - trained["net." + name]).abs().max() < 0.51 * step
+    assert entry["bytes"] < 1.5 * entry["parameters"]
+
 
 def test_fields_are_json_that_names_functions(denoiser_recipe):
     fields = json.loads(json.dumps(denoiser_recipe.fields()))
     assert fields["kind"] == "denoiser" and fields["config"]["channels"] == [32]
     assert fields["pictures"] == {"function": "Critters", "species": "all", "length": 48, "size": 16, "seed": 7}
+
+
+def test_bits_are_8_or_16(autoencoder_recipe):
+    with pytest.raises(ValueError, match="bits: expected 8 or 16, got 4"):
+        dataclasses.replace(autoencoder_recipe, bits=4)
 
 
 @pytest.mark.parametrize("field", ["steps", "batch", "log_every", "checkpoint_every"])

@@ -1,8 +1,8 @@
 """Text to picture: is every word of a caption in the picture that was drawn to it?
 
-The guidance scale and eta are chosen on some captions, and the choice is marked on held-out ones, beside the same without
-guidance. The words are read back by the probe (`minidiff.evaluation.attributes`), whose own errors stand in the last line: the
-true pictures of the same captions.
+Guidance scale, eta and the noise level where guidance ends are chosen on some captions, and the choice is marked on held-out
+ones, beside the same without guidance. The words are read back by the probe (`minidiff.evaluation.attributes`), whose own
+errors stand in the last line: the true pictures of the same captions.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,65 +29,71 @@ from minidiff.generators import LatentDiffusion, chunks
 from minidiff.nets.probe import Probe
 
 TUNING, HELD_OUT = 1, 2  # seeds of Critters
-QUICK = {"n": 16, "tuning": 8, "steps": 5, "tuning_steps": 4, "scales": (1.0, 3.0), "etas": (1.0,)}
+QUICK = {"n": 16, "tuning": 8, "steps": 5, "scales": (1.0, 3.0), "etas": (1.0,), "ends": (0.0,)}
+
+
+class Setting(NamedTuple):
+    """`end`: below this share of the noise axis nothing is guided any more."""
+
+    eta: float
+    scale: float
+    end: float
+
+    @property
+    def calls(self) -> int:
+        """Of the network, for each item and step: guidance asks about the empty caption as well."""
+        return 1 if self.scale == 1 else 2
+
+    @property
+    def path(self) -> str:
+        return f"eta {self.eta:g}/scale {self.scale:g}" + (f"/end {self.end:g}" if self.end else "")
 
 
 def study(
     n: int = 500,
     tuning: int = 200,
-    steps: int = 50,
-    tuning_steps: int = 25,
+    steps: int = 25,
     scales: Sequence[float] = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
     etas: Sequence[float] = (0.1, 1.0),
+    ends: Sequence[float] = (0.0, 0.1),
     load: Callable = zoo.load,
 ) -> Report:
-    """Every scale and eta on `tuning` captions in `tuning_steps` steps; n held-out captions at the setting with the most of
-    those wholly right, in `steps` steps."""
+    """Every setting on `tuning` captions; n held-out captions at the one with the most of those wholly right."""
     model, probe, report = load("critters-text"), load("critters-probe"), Report()
-    settings = list(product(etas, scales))
-    total = sum(map(_calls, settings)) * tuning * tuning_steps + n * steps * (1 + 2)
+    settings = [Setting(*each) for each in product(etas, scales, ends) if each[1] != 1 or each[2] == ends[0]]
+    total = (sum(setting.calls for setting in settings) * tuning + n * (1 + 2)) * steps
     with tqdm(total=total, desc="captions", unit="call") as bar:
 
-        def draw(world: Captioned, setting: tuple[float, float], steps: int) -> Tensor:
-            eta, scale = setting
-            told = model.replace(steps=steps, eta=eta).given(world.captions, scale=scale)
+        def draw(world: Captioned, setting: Setting) -> Tensor:
+            told = model.replace(steps=steps, eta=setting.eta)
+            told = told.given(world.captions, scale=setting.scale, interval=(setting.end, 1.0))
             images = told.sample(seeds=10_000, fast=True).clamp(-1, 1)
-            bar.update(len(images) * steps * _calls(setting))
+            bar.update(len(images) * steps * setting.calls)
             return images
 
         trial, world = (_captioned(model, seed, count) for seed, count in ((TUNING, tuning), (HELD_OUT, n)))
-        marks = {setting: _marks(model, probe, draw(trial, setting, tuning_steps), trial) for setting in settings}
+        marks = {setting: _marks(model, probe, draw(trial, setting), trial) for setting in settings}
         for setting, found in marks.items():
-            report.rows += as_rows(f"text/tuning/{_path(*setting)}", found, TUNING)
+            report.rows += as_rows(f"text/tuning/{setting.path}", found, TUNING)
         best = max(settings, key=lambda setting: marks[setting]["all"].estimate.value)
-        report.rows += [
-            results.row(f"text/best/{name}", each, "", HELD_OUT) for name, each in zip(("eta", "scale"), best)
-        ]
+        chosen = {"eta": best.eta, "scale": best.scale, "end": best.end, "steps": steps}
+        report.rows += [results.row(f"text/best/{name}", each, "", HELD_OUT) for name, each in chosen.items()]
 
-        images = draw(world, best, steps)
+        images = draw(world, best)
         report.rows += as_rows("text/best", _marks(model, probe, images, world), HELD_OUT)
-        plain = draw(world, (best[0], 1.0), steps)
+        plain = draw(world, best._replace(scale=1.0))
         report.rows += as_rows("text/plain", _marks(model, probe, plain, world), HELD_OUT)
         report.rows += as_rows("text/truth", _marks(model, probe, world.truth, world), HELD_OUT)
     columns = {"all": "all right"} | {name: name for name in ATTRIBUTES} | {"clip": "CLIP score", "frechet": "Frechet"}
-    chosen = {"text/best": f"eta {best[0]:g}, scale {best[1]:g}", "text/plain": f"eta {best[0]:g}, scale 1"}
-    tried = {f"text/tuning/{_path(*setting)}": f"eta {setting[0]:g}, scale {setting[1]:g}" for setting in settings}
+    lines = {"text/best": best.path.replace("/", ", "), "text/plain": f"eta {best.eta:g}, scale 1"}
+    tried = {f"text/tuning/{setting.path}": setting.path.replace("/", ", ") for setting in settings}
     report.tables = {
-        "words": Table(chosen | {"text/truth": "true pictures"}, columns, "setting"),
+        "words": Table(lines | {"text/truth": "true pictures"}, columns, "setting"),
         "tuning": Table(tried, columns, "setting"),
     }
-    report.figures["scale"] = _chart(report, scales, etas)
+    report.figures["scale"] = _chart(report, settings)
     report.pictures["examples"] = _examples(images, world)
     return report
-
-
-def _calls(setting: tuple[float, float]) -> int:
-    """Of the network, for each item and step: guidance asks about the empty caption as well."""
-    return 1 if setting[1] == 1 else 2
-
-
-def _path(eta: float, scale: float) -> str:
-    return f"eta {eta:g}/scale {scale:g}"
 
 
 class Captioned(NamedTuple):
@@ -119,17 +125,18 @@ def _examples(images: Tensor, world: Captioned) -> plot.Picture:
     return plot.grid([images[: shown // 2], images[shown // 2 : shown]], alt=alt, display=False)
 
 
-def _chart(report: Report, scales: Sequence[float], etas: Sequence[float]) -> tuple[Any, str]:
+def _chart(report: Report, settings: Sequence[Setting]) -> tuple[Any, str]:
     """All words right, and distance from the true pictures, over the guidance scale; and that in words."""
     fig, axes = plot.figure(7.2, 3.2, ncols=2)
     found, parts = {row.name: row.value for row in report.rows}, []
     for ax, (name, label) in zip(axes, {"all": "captions wholly right", "frechet": "Frechet distance"}.items()):
-        for index, eta in enumerate(etas):
-            values = [found[f"text/tuning/{_path(eta, scale)}/{name}"] for scale in scales]
-            ax.plot(scales, values, label=f"eta {eta:g}", **plot.style(index))
-            parts.append(
-                f"{label} at eta {eta:g}: " + ", ".join(f"{v:.2f} at scale {s:g}" for s, v in zip(scales, values))
-            )
+        for index, (eta, end) in enumerate(dict.fromkeys((s.eta, s.end) for s in settings if s.scale != 1)):
+            line = [s for s in settings if s.eta == eta and (s.end == end or s.scale == 1)]
+            values = [found[f"text/tuning/{setting.path}/{name}"] for setting in line]
+            title = f"eta {eta:g}" + (f", guided above {end:g}" if end else "")
+            ax.plot([setting.scale for setting in line], values, label=title, **plot.style(index))
+            at = ", ".join(f"{value:.2f} at scale {setting.scale:g}" for setting, value in zip(line, values))
+            parts.append(f"{label} at {title}: {at}")
         ax.set(xlabel="guidance scale", ylabel=label)
     axes[0].legend(frameon=False)
     return fig, f"Curves over the guidance scale. {'; '.join(parts)}."
