@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
+from minidiff.fast.memory import kept_memory
 from minidiff.machine import machine
 from minidiff.processes import from_first
 from minidiff.training import metrics
@@ -76,23 +77,24 @@ def train(
         metrics.cut(out / METRICS, done)
 
     start, first = time.perf_counter(), done
-    while done < recipe.steps:
-        lr = learning_rate(recipe, done)
-        loss = run.step(done, lr)
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"loss: {loss} after step {done} of {recipe.name}; try an lr below {recipe.lr}")
+    with kept_memory():
+        while done < recipe.steps:
+            lr = learning_rate(recipe, done)
+            loss = run.step(done, lr)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"loss: {loss} after step {done} of {recipe.name}; try an lr below {recipe.lr}")
 
-        done, window, elapsed = done + 1, [*window, loss], time.perf_counter() - start
-        seconds, rate = before + elapsed, (done - first) * recipe.batch / elapsed
-        if done % recipe.log_every == 0 or done == recipe.steps:
-            if writes:
-                row = {"step": done, "loss": sum(window) / len(window), "lr": lr}
-                metrics.append(out / METRICS, row | {"images_per_second": round(rate, 1), "seconds": round(seconds, 2)})
-            window = []
-        if writes and (done % recipe.checkpoint_every == 0 or done == recipe.steps):
-            state = {"step": done, "seconds": seconds, "window": window, "recipe": identity}
-            save(out / CHECKPOINT, run.tensors(), state)
-        yield TrainStep(done, recipe.steps, loss, lr, seconds, rate)
+            done, window, elapsed = done + 1, [*window, loss], time.perf_counter() - start
+            seconds, rate = before + elapsed, (done - first) * recipe.batch / elapsed
+            if done % recipe.log_every == 0 or done == recipe.steps:
+                if writes:
+                    row = {"step": done, "loss": sum(window) / len(window), "lr": lr}
+                    metrics.append(out / METRICS, row | {"images_per_second": round(rate, 1), "seconds": round(seconds, 2)})
+                window = []
+            if writes and (done % recipe.checkpoint_every == 0 or done == recipe.steps):
+                state = {"step": done, "seconds": seconds, "window": window, "recipe": identity}
+                save(out / CHECKPOINT, run.tensors(), state)
+            yield TrainStep(done, recipe.steps, loss, lr, seconds, rate)
 
     if writes:
         facts = {"recipe": identity, "steps": done, "seconds": round(state["seconds"], 1), "command": command}
