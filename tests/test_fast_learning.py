@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minidiff.fast import learning
-from minidiff.fast.gradients import Convolution, Norm, columns, winograd
+from minidiff.fast.gradients import Attention, Convolution, Norm, columns, winograd
 from minidiff.fast.learning import pictures, pixels, quick_layers
 from minidiff.nets.pyramid import to_picture, to_vector
 from minidiff.nets.unet import UNet, UNetConfig
@@ -57,6 +57,22 @@ def test_values_and_gradients_are_those_of_a_norm(silu, own):
     assert_same(ours, exact)
     x = parts[0].requires_grad_()  # without a second order it goes another way
     (first,) = torch.autograd.grad(pictures(Norm.apply(pixels(x), *parts[1:], 4, 1e-5, silu)), x, slope)
+    assert_same([first], exact[1:2])
+
+
+def test_values_and_gradients_are_those_of_attention():
+    torch.manual_seed(0)
+    qkv, slope = torch.randn(6, 4, 3, 8), torch.randn(6, 4, 8)  # 6 pixels, 4 heads
+
+    def plain(qkv):
+        q, k, v = qkv.unbind(2)
+        share = torch.einsum("ihc,jhc->hij", q, k / 8**0.5).softmax(2)
+        return torch.einsum("hij,jhc->ihc", share, v)
+
+    exact = orders(plain, [qkv.double()], slope)
+    assert_same(orders(Attention.apply, [qkv], slope), exact)
+    qkv.requires_grad_()
+    (first,) = torch.autograd.grad(Attention.apply(qkv), qkv, slope)
     assert_same([first], exact[1:2])
 
 

@@ -102,12 +102,15 @@ def columns_slopes(ready: Ready, shape: torch.Size, slope: Tensor, stride: int, 
             torch.mm(seen_by(seen, row, stride).T, g, out=of_weight[row])
         of_weight = of_weight.view(TAPS, TAPS, c_in, c_out).permute(3, 2, 0, 1)
     if wanted[0]:
-        of_seen = torch.zeros_like(seen)
-        for row in range(TAPS):
-            part = of_seen[row : row + height : stride]
-            if stride == 1:
-                part.view(-1, TAPS * c_in).addmm_(g, w[row].T)
-            else:
+        if stride == 1:  # of its first and last row, outside the picture, nobody asks
+            of_seen = torch.empty_like(seen)
+            torch.mm(g, w[1].T, out=of_seen[1:-1].view(-1, TAPS * c_in))
+            for row in (0, 2):
+                of_seen[row : row + height].view(-1, TAPS * c_in).addmm_(g, w[row].T)
+        else:
+            of_seen = torch.zeros_like(seen)
+            for row in range(TAPS):
+                part = of_seen[row : row + height : stride]
                 part += (g @ w[row].T).view_as(part)
         left, here, right = of_seen[1:-1].chunk(TAPS, dim=3)
         of_x = g.new_zeros(shape)
@@ -120,11 +123,14 @@ def columns_slopes(ready: Ready, shape: torch.Size, slope: Tensor, stride: int, 
 def in_threes(x: Tensor, stride: int) -> Tensor:
     """(H, W, N, C) -> (H + 2, W', N, 3 C): each output's pixel with its left and right neighbours, zeros around."""
     height, width, items, channels = x.shape
-    seen = x.new_zeros(height + 2, (width - 1) // stride + 1, items, TAPS * channels)
+    seen = x.new_empty(height + 2, (width - 1) // stride + 1, items, TAPS * channels)
     left, here, right = seen[1:-1].chunk(TAPS, dim=3)
     here.copy_(x[:, ::stride])
     left[:, 1:] = x[:, stride - 1 : width - 1 : stride]
-    right[:, : len(range(1, width, stride))] = x[:, 1::stride]
+    beside = len(range(1, width, stride))
+    right[:, :beside] = x[:, 1::stride]
+    for outside in (seen[0], seen[-1], left[:, 0], right[:, beside:]):
+        outside.zero_()
     return seen
 
 
@@ -266,3 +272,39 @@ def again(x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor, settings: tupl
         learning = [part for part in (x, weight, bias) if part.requires_grad]
         found = iter(torch.autograd.grad(F.silu(y) if silu else y, learning, slope, create_graph=True))
         return tuple(next(found) if part.requires_grad else None for part in (x, weight, bias))
+
+
+class Attention(torch.autograd.Function):
+    """softmax(q k^T / sqrt(head)) v of q, k and v side by side, (H W, heads of all items, 3, head) -> (H W, heads, head).
+
+    The second order goes by torch's own operations.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, qkv: Tensor) -> Tensor:
+        q, k, v = qkv.transpose(0, 1).unbind(2)  # each (heads, H W, head)
+        share = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5).softmax(2)
+        ctx.save_for_backward(qkv, share)
+        return torch.bmm(share, v).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, slope: Tensor) -> Tensor:
+        qkv, share = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return attention_again(qkv, slope)
+        (q, k, v), g = qkv.transpose(0, 1).unbind(2), slope.transpose(0, 1)
+        of_scores = torch.ops.aten._softmax_backward_data(torch.bmm(g, v.transpose(1, 2)), share, 2, share.dtype)
+        of_qkv, alpha = torch.empty_like(qkv), q.shape[2] ** -0.5
+        of_q, of_k, of_v = of_qkv.transpose(0, 1).unbind(2)
+        of_q.copy_(torch.baddbmm(q.new_empty(1), of_scores, k, beta=0, alpha=alpha))
+        of_k.copy_(torch.baddbmm(q.new_empty(1), of_scores.transpose(1, 2), q, beta=0, alpha=alpha))
+        of_v.copy_(torch.bmm(share.transpose(1, 2), g))
+        return of_qkv
+
+
+def attention_again(qkv: Tensor, slope: Tensor) -> Tensor:
+    """The gradient of `Attention` as a function that has gradients itself."""
+    with torch.enable_grad():
+        q, k, v = qkv.transpose(0, 1).unbind(2)
+        y = torch.bmm((torch.bmm(q, k.transpose(1, 2)) * q.shape[2] ** -0.5).softmax(2), v).transpose(0, 1)
+        return torch.autograd.grad(y, qkv, slope, create_graph=True)[0]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidiff.fast.gradients import Convolution, Norm, columns, winograd
+from minidiff.fast.gradients import Attention, Convolution, Norm, columns, winograd
 from minidiff.fast.layers import shuffle, unshuffle
 from minidiff.fast.winograd import TILE
 from minidiff.nets.blocks import ResBlock, SelfAttention
@@ -112,9 +112,7 @@ def attend(layer: SelfAttention, x: Tensor) -> Tensor:
         for part in (layer.qkv.weight, layer.qkv.bias)
     )
     qkv = F.linear(normalise(layer.norm, x), weight, bias.view(-1)).view(H * W, N * layer.heads, 3, -1)
-    q, k, v = qkv.transpose(0, 1).unbind(2)  # each (N heads, H W, head)
-    scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.shape[2] ** -0.5)
-    y = torch.bmm(scores.softmax(2), v).transpose(0, 1).reshape(H, W, N, C)
+    y = Attention.apply(qkv).reshape(H, W, N, C)
     return x + convolve(layer.out, y)
 
 

@@ -82,14 +82,18 @@ def train(
             lr = learning_rate(recipe, done)
             loss = run.step(done, lr)
             if not math.isfinite(loss):
-                raise FloatingPointError(f"loss: {loss} after step {done} of {recipe.name}; try an lr below {recipe.lr}")
+                raise FloatingPointError(
+                    f"loss: {loss} after step {done} of {recipe.name}; try an lr below {recipe.lr}"
+                )
 
             done, window, elapsed = done + 1, [*window, loss], time.perf_counter() - start
             seconds, rate = before + elapsed, (done - first) * recipe.batch / elapsed
             if done % recipe.log_every == 0 or done == recipe.steps:
                 if writes:
                     row = {"step": done, "loss": sum(window) / len(window), "lr": lr}
-                    metrics.append(out / METRICS, row | {"images_per_second": round(rate, 1), "seconds": round(seconds, 2)})
+                    metrics.append(
+                        out / METRICS, row | {"images_per_second": round(rate, 1), "seconds": round(seconds, 2)}
+                    )
                 window = []
             if writes and (done % recipe.checkpoint_every == 0 or done == recipe.steps):
                 state = {"step": done, "seconds": seconds, "window": window, "recipe": identity}
