@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 0. Start here
 #
 # **What can two models do together that never saw each other's pictures?**

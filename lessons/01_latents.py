@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 1. What is a latent?
 #
 # **How many numbers does a picture need, and which?**

@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 2. The autoencoder
 #
 # **How small can a picture become?**

@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 4. Diffusion in latents
 #
 # **How does one turn noise into latents?**

@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 5. The U-Net, and how it is told what to draw
 #
 # **What is inside the U-Net, and how is it told what to draw?**

@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 6. Classifier-free guidance
 #
 # **How does one ask a model to listen?**

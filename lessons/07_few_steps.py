@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 7. Few steps: samplers on CPU and GPU
 #
 # **How few steps will do?**

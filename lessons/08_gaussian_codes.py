@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 8. Gaussian codes: the latent space of any generator
 #
 # **Where does a picture live in the space of codes?**

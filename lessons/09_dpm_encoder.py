@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 9. DPM-Encoder: the exact code of a real picture
 #
 # A diffusion model turns a code of standard normal numbers into a picture, and the same code always gives the same

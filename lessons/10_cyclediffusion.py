@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 10. CycleDiffusion: the same code, another model
 #
 # **What does a dog model draw when it is handed the code of a cat?**
@@ -84,7 +89,7 @@ grid([cats[:8], answer, truth[:8]], row_labels=["cat", "dog from its code", "tru
 # draws a noisy path for $x$ and solves each step for its noise. Wu and De la Torre (2023) saw that the two halves need
 # not belong to the same model:
 #
-# $$ z \sim \mathrm{encode}_\mathrm{cat}(x), \qquad \hat x = \mathrm{decode}_\mathrm{dog}(z). $$
+# $$ z \sim \mathrm{encode}_\mathrm{cat}(x), \qquad \hat x = \mathrm{decode}_\mathrm{dog}(z). \tag{1}$$
 #
 # That is CycleDiffusion. Nothing is trained for it. For $\hat x$ to be a good answer, two things must be true.
 #
@@ -163,12 +168,12 @@ assert wrong["start only"]["species.accuracy"] > 0.9 and abs(wrong["start only"]
 #
 # $$ \mu_a(u_t) = \Big(\sqrt{\bar\alpha_s}\, k_t + \sqrt{1 - \bar\alpha_s - \sigma_t^2}\,
 # \frac{1 - \sqrt{\bar\alpha_t}\, k_t}{\sqrt{1 - \bar\alpha_t}}\Big)\, u_t, \qquad
-# k_t = \frac{\sqrt{\bar\alpha_t}\, a^2}{\bar\alpha_t a^2 + 1 - \bar\alpha_t}. $$
+# k_t = \frac{\sqrt{\bar\alpha_t}\, a^2}{\bar\alpha_t a^2 + 1 - \bar\alpha_t}. \tag{2}$$
 #
 # The encoder solves each step for its noise, $\sigma_t \varepsilon_t = u_s - \mu_a(u_t)$. The decoder adds that noise to
 # its own mean:
 #
-# $$ w_s = \mu_b(w_t) + u_s - \mu_a(u_t). $$
+# $$ w_s = \mu_b(w_t) + u_s - \mu_a(u_t). \tag{3}$$
 #
 # All of this is linear in $x$ and in the noises of the path. So the translation is a line with some scatter,
 # $\hat x - m' = \mathrm{slope}\cdot(x - m) + \mathrm{noise}$, and we can follow it exactly. Below, row 0 of an
@@ -269,7 +274,7 @@ assert all(abs(y[..., 0].mean() - 2) < 0.1 for y in results.values())  # both ar
 # along the *same* axis in both worlds. Let dogs write theirs along an axis that is turned by an angle $\theta$. Between
 # Gaussians with covariances $\Sigma$ and $\Sigma'$ the ODE is the map
 #
-# $$ \hat x = m' + \Sigma'^{1/2}\, \Sigma^{-1/2} (x - m), $$
+# $$ \hat x = m' + \Sigma'^{1/2}\, \Sigma^{-1/2} (x - m), \tag{4}$$
 #
 # and the identity that comes out correlates with the one that went in by exactly $\cos\theta$. Is CycleDiffusion alike?
 
@@ -320,7 +325,7 @@ show(fig, alt="Three panels. Left: two families of points at -2 go to +2 and sta
 #
 # Section 3 already holds the algorithm. Where one model writes $z$ and another reads it, $\sigma_t$ cancels:
 #
-# $$ r_t = x_s - \mu_\mathrm{cat}(x_t), \qquad y_s = \mu_\mathrm{dog}(y_t) + r_t. $$
+# $$ r_t = x_s - \mu_\mathrm{cat}(x_t), \qquad y_s = \mu_\mathrm{dog}(y_t) + r_t. \tag{5}$$
 #
 # This *residual form* stores no noise and divides by nothing, so the last step, where $\sigma_t = 0$, needs no special
 # case. The two paths can walk in lock-step: draw the next point of the cat's path, see by how much the cat model
@@ -368,7 +373,7 @@ assert error < 1e-3  # the two ways round differently in float32
 #
 # Subtract the two paths. The difference $d_t = y_t - x_t$ obeys
 #
-# $$ d_s = \mu_\mathrm{dog}(x_t + d_t) - \mu_\mathrm{cat}(x_t), \qquad d_T = 0. $$
+# $$ d_s = \mu_\mathrm{dog}(x_t + d_t) - \mu_\mathrm{cat}(x_t), \qquad d_T = 0. \tag{6}$$
 #
 # In this *difference form* you see what a translation is: the sum of all disagreements of two models along the path of
 # one picture. Where they see the same thing, nothing changes. And if the target *is* the source, $d$ stays 0: every

@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 11. Energies and guidance
 #
 # **How do you ask a trained model for what it was never told?**

@@ -12,6 +12,11 @@
 # ---
 
 # %% [markdown]
+# ---
+# numbering:
+#   equation: false
+# ---
+#
 # # 13. From here to Stable Diffusion
 #
 # **What changes when the model is two hundred times larger?**

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -89,3 +90,11 @@ def test_outside_a_clone_it_says_so(tmp_path):
     (tmp_path / "jupytext.toml").touch()
     with pytest.raises(FileNotFoundError, match="no lesson in"):
         lab.build(lab.find_root(tmp_path))
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_equations_have_the_numbers_they_are_given_and_no_others(lesson):
+    text = lesson.read_text(encoding="utf-8")
+    assert "# %% [markdown]\n# ---\n# numbering:\n#   equation: false\n# ---\n#\n# # " in text  # or Lab adds its own
+    numbers = [int(number) for number in re.findall(r"\\tag\{(\d+)\}", text)]
+    assert numbers == list(range(1, len(numbers) + 1))
