@@ -8,6 +8,7 @@ from torch import Tensor
 
 from minidiff.evaluation.intervals import Estimate, mean
 from minidiff.fast.learning import quick_layers
+from minidiff.fast.memory import kept_memory
 from minidiff.generators import LatentDiffusion
 from minidiff.seeds import normal, uniform
 
@@ -15,21 +16,22 @@ from minidiff.seeds import normal, uniform
 def training_speed(model: LatentDiffusion, images: Tensor, steps: int, batch: int = 32) -> Estimate:
     """Pictures a second in `steps` training steps on a copy of the denoiser; the first step, which warms up, is not timed.
 
-    Latents are encoded beforehand, convolutions and optimizer are the quick ones, as in `minidiff train`.
+    Latents are encoded beforehand, layers, optimizer and memory are the quick ones, as in `minidiff train`.
     """
     denoiser = copy.deepcopy(model.denoiser).train().requires_grad_(True)
     adam = torch.optim.AdamW(denoiser.parameters(), lr=1e-4, fused=True)
     x0 = model.to_latents(images[:batch])
     moments = []
-    for step in range(steps + 1):
-        seeds = step * batch + torch.arange(len(x0), device=x0.device)
-        t = (uniform(seeds, (), "t") * denoiser.schedule.T).long()
-        with quick_layers(denoiser):
-            loss = denoiser.loss(x0, normal(seeds, x0.shape[1:], "noise"), t).mean()
-        loss.backward()
-        adam.step()
-        adam.zero_grad()
-        moments.append(time.perf_counter())
+    with kept_memory():
+        for step in range(steps + 1):
+            seeds = step * batch + torch.arange(len(x0), device=x0.device)
+            t = (uniform(seeds, (), "t") * denoiser.schedule.T).long()
+            with quick_layers(denoiser):
+                loss = denoiser.loss(x0, normal(seeds, x0.shape[1:], "noise"), t).mean()
+            loss.backward()
+            adam.step()
+            adam.zero_grad()
+            moments.append(time.perf_counter())
     return mean(len(x0) / torch.tensor(moments, dtype=torch.float64).diff())
 
 
