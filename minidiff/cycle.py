@@ -9,8 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from minidiff.encoder import check_first_order_ode, start_state
+from minidiff.encoder import check_first_order_ode, check_trajectory, start_state
 from minidiff.generators import Fast, LatentDiffusion, check_images, in_batches
+from minidiff.pair import encode_and_decode, pair
 from minidiff.samplers import random_code
 from minidiff.seeds import Seeds, as_seeds
 
@@ -53,6 +54,11 @@ def translate(
         model.check_count(len(images))
     seeds = as_seeds(seeds, len(images), images.device)
     calls = target.calls * (1 if method == "sdedit" else 2) + (refiner.calls if refiner else 0)
+    both = pair(source, target) if method == "cyclediffusion" and not refine else None
+    if both is not None:
+        check_trajectory(trajectory)
+        one = partial(encode_and_decode, trajectory=trajectory)
+        return in_batches(one, [both], [images, seeds], batch, fast, method, calls)
     one = partial(translate_one, method=method, refine=refine, trajectory=trajectory)
     return in_batches(one, [source, target], [images, seeds], batch, fast, method, calls)
 

@@ -31,20 +31,12 @@ def dpm_encode(
         raise ValueError(
             "eta: the stochastic encoder needs eta > 0, got 0; use ddim_invert for a deterministic sampler"
         )
-    if trajectory not in TRAJECTORIES:
-        raise ValueError(f"trajectory: expected one of {', '.join(TRAJECTORIES)}, got {trajectory!r}")
+    check_trajectory(trajectory)
     seeds = as_seeds(seeds, len(x0), x0.device)
     x = start_state(sampler.schedule, grid, x0, seeds)
     code, seen = [x], None
-    for k, step in enumerate(grid, 1):
-        noise = normal(seeds, x0.shape[1:], f"path {k}", x0.dtype)
-        if k == len(grid):
-            x_s = x0  # the chain ends at the picture, even if the grid's last level is not quite clean
-        elif trajectory == "posterior":
-            mean, std = sampler.posterior.transition(x, truth(sampler.schedule, x, x0, step.t), step)
-            x_s = mean + std * noise
-        else:
-            x_s = sampler.schedule.add_noise(x0, noise, step.s)
+    for k, step in enumerate(grid):
+        x_s = next_on_path(sampler, grid, k, x, x0, seeds, trajectory)
         prediction, seen = sampler.look(denoiser, x, step, seen)
         mean, std = sampler.transition(x, prediction, step)
         code.append(solve(mean, std, x_s))
@@ -78,6 +70,12 @@ def ddim_invert(
     return x[:, None]
 
 
+def check_trajectory(trajectory: str) -> None:
+    """Raise ValueError for an unknown one."""
+    if trajectory not in TRAJECTORIES:
+        raise ValueError(f"trajectory: expected one of {', '.join(TRAJECTORIES)}, got {trajectory!r}")
+
+
 def check_first_order_ode(sampler: Sampler) -> None:
     """Raise ValueError, naming what to use instead, for a sampler that `ddim_invert` cannot run backwards."""
     if sampler.eta != 0:
@@ -87,6 +85,19 @@ def check_first_order_ode(sampler: Sampler) -> None:
             f"sampler: ddim_invert undoes first-order steps, not those of {type(sampler).__name__}; "
             "use DDIM or Euler at eta = 0, a sampler with eta > 0, or the exact pairs of minidiff.inversions"
         )
+
+
+def next_on_path(
+    sampler: Sampler, grid: Grid, k: int, x_t: Tensor, x0: Tensor, seeds: Tensor, trajectory: str
+) -> Tensor:
+    """Where step k of the grid, at x_t, is to land on the noisy path of x0."""
+    if k == len(grid) - 1:
+        return x0  # the chain ends at the picture, even if the grid's last level is not quite clean
+    step, noise = grid[k], normal(seeds, x0.shape[1:], f"path {k + 1}", x0.dtype)
+    if trajectory == "independent":
+        return sampler.schedule.add_noise(x0, noise, step.s)
+    mean, std = sampler.posterior.transition(x_t, truth(sampler.schedule, x_t, x0, step.t), step)
+    return mean + std * noise
 
 
 def start_state(schedule: Schedule, grid: Grid, x0: Tensor, seeds: Tensor, stream: str = "path") -> Tensor:

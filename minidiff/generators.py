@@ -242,7 +242,7 @@ class LatentDiffusion(InLatents):
         return len(self.denoiser.given) if isinstance(self.denoiser, Guided) else 1
 
     def rows(self, index: slice | Tensor) -> Self:
-        return self.replace(denoiser=self.denoiser.rows(index)) if isinstance(self.denoiser, Guided) else self
+        return self.replace(denoiser=self.denoiser.rows(index)) if hasattr(self.denoiser, "rows") else self
 
     def replace(self, **settings: Any) -> Self:
         """The same networks with other settings: model.replace(eta=0, strength=0.5), model.replace(sampler="heun").

@@ -21,10 +21,11 @@ from minidiff.conditioning import Condition
 from minidiff.denoiser import Denoiser
 from minidiff.families import DiffAE
 from minidiff.fast import measure
-from minidiff.fast.denoisers import QuickDenoiser, QuickGuided
+from minidiff.fast.denoisers import QuickDenoiser, QuickGuided, QuickPair
 from minidiff.fast.networks import LARGEST, QuickAutoencoder, QuickDiffAE, QuickUNet, has_quick_form
 from minidiff.fast.record import HalfNetwork, Recorder, half_dtype
 from minidiff.generators import Identity, InLatents, LatentDiffusion
+from minidiff.pair import Pair
 
 PLAIN = "plain"
 FORMS = (PLAIN, "columns", "winograd")
@@ -77,8 +78,10 @@ def half(model: LatentDiffusion) -> LatentDiffusion:
     return model.replace(denoiser=around(model, QuickDenoiser(plain, network)))
 
 
-def around(model: LatentDiffusion, denoiser: QuickDenoiser) -> QuickDenoiser | QuickGuided:
-    """The denoiser, guided as the model's own is."""
+def around(model: LatentDiffusion, denoiser: QuickDenoiser) -> QuickDenoiser | QuickGuided | QuickPair:
+    """The denoiser, guided as the model's own is, or on both sides of an edit."""
+    if isinstance(model.denoiser, Pair):
+        return QuickPair(*(QuickGuided(side, denoiser) for side in (model.denoiser.source, model.denoiser.target)))
     return QuickGuided(model.denoiser, denoiser) if isinstance(model.denoiser, Guided) else denoiser
 
 
@@ -98,11 +101,18 @@ def fastest(model: InLatents, count: int) -> measure.Plan:
     if not has_quick_unet(model):
         return measure.Plan("winograd" if count > 1 else "columns", count, None)  # of the autoencoder alone
     net, shape = plain_denoiser(model).net, model.latent_shape
-    rows = 2 if getattr(getattr(model, "denoiser", None), "null", None) else 1  # that guidance makes of an item
+    rows = rows_of(getattr(model, "denoiser", None))
     forms = {PLAIN: partial(ask_plain, net, shape)}
     forms |= {form: partial(ask_quick, net, form, shape) for form in FORMS[1:]}
     best = measure.plan(f"{net.config} on {shape}", forms, rows * count)
     return best._replace(rows=max(1, best.rows // rows))
+
+
+def rows_of(denoiser: Any) -> int:
+    """How many rows the network is asked about for each item."""
+    if isinstance(denoiser, Pair):
+        return rows_of(denoiser.source) + rows_of(denoiser.target)
+    return 2 if getattr(denoiser, "null", None) else 1  # guidance also asks about the null
 
 
 def has_quick_unet(model: InLatents) -> bool:
@@ -117,6 +127,7 @@ def plain_denoiser(model: InLatents) -> Any:
     if isinstance(model, DiffAE):
         return model.network.denoiser
     denoiser = getattr(model, "denoiser", None)
+    denoiser = denoiser.target if isinstance(denoiser, Pair) else denoiser
     return denoiser.denoiser if isinstance(denoiser, Guided) else denoiser
 
 

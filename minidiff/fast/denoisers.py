@@ -8,6 +8,7 @@ from torch import Tensor
 from minidiff.classifier_free import Guided, guide
 from minidiff.conditioning import Condition, join
 from minidiff.denoiser import Denoiser, Prediction, to_prediction
+from minidiff.pair import Pair, Sides
 
 
 class Quick(Protocol):
@@ -37,6 +38,23 @@ class QuickDenoiser(Denoiser):
 
     def predict(self, x_t: Tensor, t: float, output: Tensor) -> Prediction:
         return to_prediction(self.predicts, x_t, output, *self.schedule.levels(t, x_t))
+
+
+class QuickPair(Pair):
+    """`Pair` of two `QuickGuided` around one `QuickDenoiser`."""
+
+    def __init__(self, source: "QuickGuided", target: "QuickGuided") -> None:
+        super().__init__(source, target)
+        self.told: dict[tuple[int, Sides], Any] = {}
+
+    def ask(self, rows: Tensor, t: float, guided: Sides) -> Prediction:
+        key, denoiser = (len(rows), guided), self.target.denoiser
+        if key not in self.told:
+            self.told[key] = denoiser.quick.tell(rows, self.condition(*key))
+        return denoiser.predict(rows, t, denoiser.quick(rows, t, self.told[key]))
+
+    def rows(self, index: slice | Tensor) -> "QuickPair":
+        return QuickPair(self.source.rows(index), self.target.rows(index))
 
 
 class QuickGuided(Guided):
