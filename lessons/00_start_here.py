@@ -194,7 +194,7 @@ plot.grid([torch.stack(row) for row in zip(cats, *changed)], column_labels=label
 # | 0 | what is here? |
 # | **1** | what is a latent? |
 # | **2** | how small can a picture become? |
-# | 3 | what does a bit buy? |
+# | **3** | what does a bit buy? |
 # | **4** | how does one turn noise into latents? |
 # | **5** | what is inside the network, and how is it told what to draw? |
 # | **6** | how does one ask a model to listen? |
