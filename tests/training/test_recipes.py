@@ -6,7 +6,6 @@ from minidiff import zoo
 from minidiff.training.recipes import RECIPES, recipe
 
 NOT_YET_TRAINED = {  # strict: a model that has weights must not be on the list, nor one missing that has none
-    "study-vq-f2-c2", "study-pixels", "study-latents",
     "critters-vae", "critters-flow", "critters-gan", "critters-ddgan", "critters-diffae",
     "critters-identity", "critters-latents", "critters-pixels",
     "afhq-cat", "afhq-dog", "afhq-wild",
