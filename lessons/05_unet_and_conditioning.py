@@ -652,14 +652,15 @@ plot.grid([pictures[:8] for pictures in shown.values()], row_labels=list(shown),
 iou, best = (mean_iou(segmenter.read(pictures), layout, len(PARTS))[0] for pictures in (to_map, images))
 db = {name: round(psnr(shown[name], images).mean().item(), 1) for name in ("bicubic", "drawn", "mean of 4")}
 print(f"IoU of the map {iou:.2f}, in the true pictures {best:.2f}; PSNR in dB {db}")
-assert 0.6 < iou < best and db["bicubic"] + 0.8 < db["drawn"] < db["mean of 4"] - 0.5
+assert 0.72 < iou < best and db["bicubic"] + 2 < db["drawn"] < db["mean of 4"] - 0.5
 
 # %% [markdown]
 # *Look for what the condition settles and what it leaves open. The colours in the second row are the model's own idea:
 # a map has none. Then compare the eyes of the fifth row with those of the last.*
 #
-# A *segmenter* reads the map back. IoU, shared area over joint area, averaged over the parts, is about 0.7; in true pictures
-# it is 0.9. Heads and eyes sit where they should; the ears of dogs melt into the head, brims and stripes are often lost.
+# A *segmenter* reads the map back. IoU, shared area over joint area, averaged over the parts, is about 0.8; in true pictures
+# it is 0.9. Heads, eyes and hats sit where they should; the ears of dogs melt into the head, and stripes are often lost. Guidance
+# (lesson 6) makes a model listen to maps, too.
 #
 # Bicubic interpolation is a fixed formula that knows nothing of cats, and the drawn pictures beat it in PSNR as well as to
 # the eye. But the mean of four answers beats the first of them, softer as it is: the mean of $k$ errs by $P + P/k$, so four can
@@ -686,7 +687,7 @@ assert torch.equal(painted[..., 32:], cats[..., 32:])  # known pixels to the las
 # right ground, size and height; then compare the coats.*
 #
 # Told is better than pasted, and far from perfect: the heads meet in the middle and the grounds nearly do, but the new halves
-# are blurred, a brown cheek leans on an orange one, and one cat got a single glass. The seam still jumps more than it should.
+# are blurred, and a brown cheek leans on an orange one. The seam still jumps more than it should.
 #
 # `inpaint` pastes too, but as a finish and not as a method: what comes out of an autoencoder never has the known pixels
 # to the last digit.
@@ -704,7 +705,7 @@ alt = "Three maps, and below each three pictures of the same shapes: orange on b
 plot.grid([coloured[scenes], *table.split(3)], row_labels=["map", *map(" on ".join, coats)], scale=2, alt=alt)
 hits, (iou, _) = words_right(probe, table, asked), mean_iou(segmenter.read(table), wanted, len(PARTS))
 print("of 9 pictures, right:", {name: hits[name].sum().item() for name in ("coat", "background")}, f"; IoU {iou:.2f}")
-assert min(hits["coat"].sum(), hits["background"].sum()) >= 8 and iou > 0.58
+assert min(hits["coat"].sum(), hits["background"].sum()) >= 8 and iou > 0.68
 
 # %% [markdown]
 # *Columns share a map, rows the colours of a caption. Shapes stay in their column and colours in their row; the eyes,
