@@ -71,13 +71,13 @@ def test_at_each_ones_best_it_keeps_more_of_every_factor_than_sdedit(case):
 def test_of_a_caption_every_word_is_drawn():
     found = shipped("captions")
     assert found["text/best/all"].value >= 0.85 and found["text/best/all"].n == 500
-    for word in ("species", "coat", "mood", "baby", "glasses", "hat", "background"):
+    for word in ("species", "coat", "pattern", "mood", "baby", "glasses", "hat", "background"):
         assert found[f"text/best/{word}"].value >= 0.95, word
-    assert found["text/best/pattern"].value >= 0.92
 
 
 def test_what_a_picture_tells_is_kept():
     found = shipped("conditioning")
     assert found["inpainting/known/pasted"].value == found["inpainting and caption/known/pasted"].value == 0
     gain = found["super-resolution/ahead of bicubic/psnr"]
-    assert gain.interval[0] > 1 and found["super-resolution/ahead of bicubic/sharpness"].value > 0.3
+    assert gain.interval[0] > 2 and found["super-resolution/ahead of bicubic/sharpness"].value > 0.3
+    assert found["layout/iou"].value > 0.8 and found["layout and caption/iou"].value > 0.8
