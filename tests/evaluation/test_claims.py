@@ -81,3 +81,25 @@ def test_what_a_picture_tells_is_kept():
     gain = found["super-resolution/ahead of bicubic/psnr"]
     assert gain.interval[0] > 2 and found["super-resolution/ahead of bicubic/sharpness"].value > 0.3
     assert found["layout/iou"].value > 0.8 and found["layout and caption/iou"].value > 0.8
+
+
+def test_each_factor_of_compression_costs_and_an_adversary_pays_for_looks():
+    found = shipped("compression")
+    for chain in (("kl-f2-c2", "kl-f4-c3", "kl-f8-c4", "kl-f16-c8"), ("vq-f2-c2", "vq-f4-c3", "vq-f8-c4", "vq-f16-c8")):
+        kept = [found[f"autoencoder/study-{name}/psnr"].value for name in chain]
+        assert kept == sorted(kept, reverse=True)
+        far = [found[f"autoencoder/study-{name}/frechet"].value for name in chain]
+        assert far == sorted(far)
+    plain, sharp = ("autoencoder/study-kl-f8-c4" + end for end in ("", "-gan"))
+    assert found[f"{sharp}/frechet"].value < 0.3 * found[f"{plain}/frechet"].value
+    assert found[f"{plain}/psnr"].value - 3.1 < found[f"{sharp}/psnr"].value < found[f"{plain}/psnr"].value
+
+
+def test_latents_are_cheaper_than_pixels_and_better_after_about_equal_compute():
+    found = shipped("compression")
+    pixels, latents = (f"denoiser/study-{space}" for space in ("pixels", "latents"))
+    assert found[f"{pixels}/parameters"].value == found[f"{latents}/parameters"].value
+    assert found[f"{latents}/compute"].value < 1.5 * found[f"{pixels}/compute"].value
+    assert found[f"{latents}/sample_per_second"].value > 10 * found[f"{pixels}/sample_per_second"].value
+    assert found[f"{latents}/train_per_second"].value > 5 * found[f"{pixels}/train_per_second"].value
+    assert found[f"{latents}/frechet"].value < found[f"{pixels}/frechet"].value
