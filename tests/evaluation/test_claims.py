@@ -103,3 +103,13 @@ def test_latents_are_cheaper_than_pixels_and_better_after_about_equal_compute():
     assert found[f"{latents}/sample_per_second"].value > 10 * found[f"{pixels}/sample_per_second"].value
     assert found[f"{latents}/train_per_second"].value > 5 * found[f"{pixels}/train_per_second"].value
     assert found[f"{latents}/frechet"].value < found[f"{pixels}/frechet"].value
+
+
+def test_cyclediffusion_kept_to_the_places_in_question_edits_best():
+    found = shipped("editing")
+    success, kept = (found[f"editing/best/local/{name}"] for name in ("success", "kept"))
+    assert success.value >= 0.9 and kept.value >= 0.8 and success.n == 300
+    for rival in ("cyclediffusion", "control", "edit-friendly", "sdedit", "ddib"):
+        assert found["editing/best/local/product"].value > found[f"editing/best/{rival}/product"].value, rival
+    chosen, taken = (found[f"editing/search/{which}/both"].value for which in ("selected", "unselected"))
+    assert chosen > taken

@@ -81,7 +81,7 @@ def test_without_an_autoencoder_the_denoiser_learns_pixels(denoiser_recipe, tmp_
     trained, _ = load(tmp_path / "run" / MODEL)  # 8 bits a weight
     for name, weight in model.denoiser.net.state_dict().items():
         step = trained["net." + name].abs().max() / 127
-        assert (weight - trained["net." + name]).abs().max() < 0.51 * step
+        assert (weight - trained["net." + name]).abs().max() < 0.6 * step  # half precision comes first
     assert entry["bytes"] < 1.5 * entry["parameters"]
 
 
