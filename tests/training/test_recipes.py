@@ -7,7 +7,7 @@ from minidiff.training.recipes import RECIPES, recipe
 
 NOT_YET_TRAINED = {  # strict: a model that has weights must not be on the list, nor one missing that has none
     "critters-vae", "critters-flow", "critters-gan", "critters-ddgan", "critters-diffae",
-    "critters-identity", "critters-latents", "critters-pixels",
+    "critters-latents", "critters-pixels",
     "afhq-cat", "afhq-dog", "afhq-wild",
 }  # fmt: skip
 
