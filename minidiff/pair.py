@@ -25,6 +25,7 @@ class Pair(nn.Module):
     def __init__(self, source: Guided, target: Guided) -> None:
         super().__init__()
         self.source, self.target = source, target
+        self.guides = tuple(bool((side.scale != 1).any()) for side in (source, target))
         self.conditions: dict[tuple[int, Sides], Condition] = {}
 
     @property
@@ -33,14 +34,20 @@ class Pair(nn.Module):
 
     def forward(self, x_t: Tensor, t: float) -> Prediction:
         """x_t (2 B, C, H, W) at noise level t -> Prediction of both halves."""
-        halves, sides = x_t.chunk(2), (self.source, self.target)
-        scales = [side.scale_at(t, half) for side, half in zip(sides, halves, strict=True)]
-        guided = tuple(bool((scale != 1).any()) for scale in scales)
+        halves, guided = x_t.chunk(2), self.guided_at(t)
         rows = torch.cat([x_t, *(half for half, on in zip(halves, guided, strict=True) if on)])
         x0, eps = (list(part.split(len(halves[0]))) for part in self.ask(rows, t, guided))
         for k in (side for side, on in enumerate(guided) if on):
-            x0[k], eps[k] = guide(x0[k], x0.pop(2), scales[k]), guide(eps[k], eps.pop(2), scales[k])
+            scale = (self.source, self.target)[k].scale
+            scale = scale.to(x_t).view(-1, 1, 1, 1) if scale.ndim else scale.item()
+            x0[k], eps[k] = guide(x0[k], x0.pop(2), scale), guide(eps[k], eps.pop(2), scale)
         return Prediction(torch.cat(x0), torch.cat(eps))
+
+    def guided_at(self, t: float) -> Sides:
+        """Known without a look at the device, so that a GPU never waits."""
+        part, sides = torch.tensor(t) / (self.schedule.T - 1), (self.source, self.target)
+        inside = [bool(side.interval[0] <= part <= side.interval[1]) for side in sides]
+        return tuple(on and here for on, here in zip(self.guides, inside, strict=True))
 
     def ask(self, rows: Tensor, t: float, guided: Sides) -> Prediction:
         return self.target.denoiser(rows, t, **self.condition(len(rows), guided).parts())
