@@ -44,6 +44,7 @@ class Guided(nn.Module):
             raise ValueError("null: guidance needs the condition to lead away from; only scale 1 does without")
         self.denoiser, self.given, self.null = denoiser, given, null
         self.scale, self.interval = scale, (low, high)
+        self.guides = bool((scale != 1).any())  # anywhere, for any item
 
     @property
     def schedule(self) -> Schedule:

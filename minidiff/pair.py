@@ -25,7 +25,7 @@ class Pair(nn.Module):
     def __init__(self, source: Guided, target: Guided) -> None:
         super().__init__()
         self.source, self.target = source, target
-        self.guides = tuple(bool((side.scale != 1).any()) for side in (source, target))
+        self.guides = source.guides, target.guides
         self.conditions: dict[tuple[int, Sides], Condition] = {}
 
     @property

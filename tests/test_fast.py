@@ -26,6 +26,7 @@ from minidiff.generators import Identity, new_images
 from minidiff.inpaint import inpaint
 from minidiff.nets.blocks import SelfAttention, watching
 from minidiff.nets.unet import UNet, UNetConfig
+from minidiff.pair import encode_and_decode, pair
 from minidiff.reversible import reversible
 from minidiff.solvers import SAMPLERS
 
@@ -447,6 +448,22 @@ def test_what_a_recording_runs_draws_the_same_pictures(lively_load, given):
     lengths = [len(part) for part in told_to(fast.denoiser)]
     assert runner.each == [length > 1 for length in lengths] and (not given or max(lengths) <= 3)
     assert not can_be_recorded(model)  # it is on the CPU
+
+
+def test_what_a_recording_runs_edits_the_same_pictures(lively_load):
+    model = lively_load("critters-text").replace(steps=2, eta=0.5)
+    captions = ["a cat", "a striped dog", "a wild"]
+    for scale in (1.0, 3.0, torch.tensor([1.0, 2.0, 3.0])):
+        both = pair(model.given("a cat"), model.given(captions, scale=scale))
+        fast, seeds, images = half(both), torch.arange(3), torch.zeros(3, *model.image_shape)
+        both_ways = partial(encode_and_decode, trajectory="posterior")
+        told = told_to(fast.denoiser)
+        runner = Recorder(both_ways, [fast], 3)
+        drawn = runner.run([fast], 2, images, seeds, *told)
+        wanted = translate(model.given("a cat"), model.given(captions, scale=scale), images, seeds=seeds)
+        assert (drawn - wanted).abs().max() < (0.2 if torch.cuda.is_available() else 1e-4)
+        assert [len(part) > 1 for part in told] == runner.each and settings(fast) == settings(half(both))
+    assert settings(half(pair(model.given("a cat"), model.given("a dog")))) != settings(half(both))
 
 
 def test_a_recording_is_that_of_its_settings(lively_load):

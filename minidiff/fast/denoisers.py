@@ -62,7 +62,6 @@ class QuickGuided(Guided):
 
     def __init__(self, plain: Guided, denoiser: QuickDenoiser) -> None:
         super().__init__(denoiser, plain.given, plain.null, plain.scale, plain.interval)
-        self.guides = bool((plain.scale != 1).any())
         self.scale = self.scale if self.scale.ndim else self.scale.cpu()
         self.told: dict[tuple[int, bool], Any] = {}
 

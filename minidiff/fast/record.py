@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from minidiff.conditioning import Condition
-from minidiff.fast.denoisers import QuickDenoiser, QuickGuided
+from minidiff.fast.denoisers import QuickDenoiser, QuickGuided, QuickPair
 from minidiff.generators import LatentDiffusion
 
 RECORDINGS = 8  # kept of one denoiser, each with buffers of its own
 WARM_UP = 2  # runs before the recording, in which libraries choose their kernels
+Told = QuickDenoiser | QuickGuided | QuickPair
 ELSEWHERE = ("autoencoder", "denoiser", "text", "spacing")  # fields of a model that `settings` looks into itself
 
 
@@ -113,29 +114,42 @@ class Recorder:
 def settings(model: LatentDiffusion) -> tuple:
     """Everything that the recording of a model depends on, but for the inputs and their shapes."""
     values = [getattr(model, field.name) for field in fields(model) if field.name not in ELSEWHERE]
-    denoiser, way = model.denoiser, ()
-    if isinstance(denoiser, QuickGuided):
-        way = denoiser.guides, denoiser.interval, denoiser.scale.item() if denoiser.scale.ndim == 0 else None
-        denoiser = denoiser.denoiser
+    denoiser, way = quick_of(model.denoiser), [type(model.denoiser)]
+    for side in sides_of(model.denoiser):
+        if isinstance(side, QuickGuided):
+            way += side.guides, side.interval, side.scale.item() if side.scale.ndim == 0 else None
     places = [weight.data_ptr() for weight in (*model.autoencoder.parameters(), *model.autoencoder.buffers())]
     return type(model), *values, model.grid, id(denoiser.quick), denoiser.predicts, *places, *way
 
 
+def sides_of(denoiser: Told) -> tuple[QuickDenoiser | QuickGuided, ...]:
+    """Both of a pair; else the denoiser alone."""
+    return (denoiser.source, denoiser.target) if isinstance(denoiser, QuickPair) else (denoiser,)
+
+
+def quick_of(denoiser: Told) -> QuickDenoiser:
+    side = sides_of(denoiser)[0]
+    return side.denoiser if isinstance(side, QuickGuided) else side
+
+
 def network_of(model: LatentDiffusion) -> HalfNetwork:
-    denoiser = model.denoiser
-    return (denoiser.denoiser if isinstance(denoiser, QuickGuided) else denoiser).quick
+    return quick_of(model.denoiser).quick
 
 
-def told_to(denoiser: QuickDenoiser | QuickGuided) -> list[Tensor]:
-    """The tensors of its condition, and its scale where that is one for each item."""
-    if isinstance(denoiser, QuickDenoiser):
-        return []
-    parts = [part for side in (denoiser.given, denoiser.null) if side for part in side.parts().values()]
-    return parts + ([denoiser.scale] if denoiser.scale.ndim else [])
+def told_to(denoiser: Told) -> list[Tensor]:
+    """The tensors of its conditions, and its scale where that is one for each item."""
+    found = []
+    for side in sides_of(denoiser):
+        if isinstance(side, QuickGuided):
+            found += [part for told in (side.given, side.null) if told for part in told.parts().values()]
+            found += [side.scale] if side.scale.ndim else []
+    return found
 
 
-def telling(denoiser: QuickDenoiser | QuickGuided, tensors: Iterator[Tensor]) -> QuickDenoiser | QuickGuided:
+def telling(denoiser: Told, tensors: Iterator[Tensor]) -> Told:
     """The same denoiser told what these tensors say, in the order of `told_to`."""
+    if isinstance(denoiser, QuickPair):
+        return QuickPair(*(telling(side, tensors) for side in sides_of(denoiser)))
     if isinstance(denoiser, QuickDenoiser):
         return denoiser
     again = denoiser.rows(slice(None))
