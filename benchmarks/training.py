@@ -1,6 +1,7 @@
 """A training step beside diffusers, smalldiffusion and denoising-diffusion-pytorch, where those are installed.
 
 Each with its own network of about as many parameters, its own noise and loss, on latents of one shape, with the same AdamW.
+Memory is kept between our steps, as `minidiff train` keeps it, and not between theirs: it is a part of what is compared.
 """
 
 from collections.abc import Callable, Sequence

@@ -83,7 +83,7 @@ def test_what_a_picture_tells_is_kept():
     assert found["layout/iou"].value > 0.8 and found["layout and caption/iou"].value > 0.8
 
 
-def test_each_factor_of_compression_costs_and_an_adversary_pays_for_looks():
+def test_each_factor_of_compression_costs_and_an_adversary_buys_frechet_distance_with_decibels():
     found = shipped("compression")
     for chain in (("kl-f2-c2", "kl-f4-c3", "kl-f8-c4", "kl-f16-c8"), ("vq-f2-c2", "vq-f4-c3", "vq-f8-c4", "vq-f16-c8")):
         kept = [found[f"autoencoder/study-{name}/psnr"].value for name in chain]
