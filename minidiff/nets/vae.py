@@ -1,9 +1,10 @@
 """A variational autoencoder of whole pictures: a vector of standard normal numbers in, a picture out, and the way back.
 
 Kingma & Welling, "Auto-encoding variational Bayes" (ICLR 2014). Unlike the autoencoder of latent diffusion it pays the full
-price of its code, so codes drawn at random are good ones. How exact the decoder is, sigma, is learned as one number, which
-balances the two terms without a weight (Rybkin, Daniilidis & Levine, "Simple and effective VAE training with calibrated
-decoders", ICML 2021, section 4).
+price of its code, so codes drawn at random are good ones: as long as the decoder is not taken to be too exact. sigma, the
+error it may make, is set, and weighs the two terms. Learned, it falls to the error itself (Rybkin, Daniilidis & Levine,
+"Simple and effective VAE training with calibrated decoders", ICML 2021), and pictures are then told apart so finely that
+most codes of the prior belong to none of them.
 """
 
 import math
@@ -20,11 +21,12 @@ from minidiff.seeds import normal
 @dataclass(frozen=True)
 class VAEConfig:
     """Widths of the encoder from fine to coarse, the first at 1/4 of the resolution; of the decoder from coarse to fine,
-    the last at 1/2."""
+    the last at 1/2. sigma is the std of p(image | code), in units of pictures in [-1, 1]."""
 
     image_channels: int = 3
     size: int = 64
     code: int = 128
+    sigma: float = 0.2
     encoder: tuple[int, ...] = (64, 96, 160)
     decoder: tuple[int, ...] = (160, 96, 48, 16)
 
@@ -37,7 +39,6 @@ class VAENetwork(nn.Module):
         self.config = config
         self.encoder = to_vector(config.image_channels, config.size, 4, config.encoder, 2 * config.code)
         self.decoder = to_picture(config.code, config.image_channels, config.size, 2, config.decoder)
-        self.log_variance = nn.Parameter(torch.tensor(-4.0))  # log sigma^2 of p(image | code): errors of 0.14 at first
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(code | image), each (B, code)."""
@@ -56,7 +57,8 @@ class VAENetwork(nn.Module):
         """
         mean, logvar = self.posterior(images)
         error = images - self.decoder(sample(mean, logvar, seeds))
-        log_p = -0.5 * (error.square() * (-self.log_variance).exp() + self.log_variance + math.log(2 * math.pi))
+        sigma = self.config.sigma
+        log_p = -0.5 * (error / sigma).square() - math.log(sigma * math.sqrt(2 * math.pi))
         return -log_p.flatten(1).sum(1), kl(mean, logvar)
 
 

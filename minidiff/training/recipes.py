@@ -277,7 +277,7 @@ ALL = (
         lr=1e-3,
         decay=0.9995,
     ),
-    VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=6_500, batch=32, lr=1e-3),
+    VAERecipe(name="critters-vae", config=VAEConfig(), **family(140), steps=5_000, batch=32, lr=1e-3),
     FlowRecipe(
         name="critters-flow",
         config=FlowConfig(),

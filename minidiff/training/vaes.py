@@ -37,6 +37,5 @@ class VAERecipe(Recipe):
             "held_out_nats_per_value": bound,
             "held_out_psnr_db": psnr,
             "kl_nats": rate,
-            "sigma": (0.5 * network.log_variance).exp().item(),
             "held_out_pictures": len(images),
         }
