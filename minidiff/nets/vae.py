@@ -10,7 +10,6 @@ most codes of the prior belong to none of them.
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from minidiff.nets.autoencoder import kl

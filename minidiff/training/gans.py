@@ -21,6 +21,9 @@ from minidiff.training.bank import Bank, picture_bank, to_images
 from minidiff.training.latents import LatentRecipe
 from minidiff.training.recipe import Recipe
 
+# No momentum and no clipping: a player follows the other as he is now, by Adam's measure of each slope (R3GAN, appendix).
+GAME = {"lr": 5e-4, "betas": (0.0, 0.99), "weight_decay": 0.0, "clip": 1e3, "judge": "critters-probe"}
+
 
 class Players(nn.Module):
     """Who makes, and who judges; the zoo keeps the first."""

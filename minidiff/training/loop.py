@@ -25,6 +25,7 @@ from minidiff.training.recipe import Recipe
 from minidiff.training.run import Run
 
 CHECKPOINT, METRICS, MODEL = "checkpoint.safetensors", "metrics.jsonl", "model.safetensors"
+STAGE, STAGES = "stage-{:06}.safetensors", "stage-*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,11 @@ def train(
                         out / METRICS, row | {"images_per_second": round(rate, 1), "seconds": round(seconds, 2)}
                     )
                 window = []
+            state = {"step": done, "seconds": seconds, "window": window, "recipe": identity}
             if writes and (done % recipe.checkpoint_every == 0 or done == recipe.steps):
-                state = {"step": done, "seconds": seconds, "window": window, "recipe": identity}
                 save(out / CHECKPOINT, run.tensors(), state)
+            if writes and done in recipe.stages:
+                save(out / STAGE.format(done), run.weights(), state)
             yield TrainStep(done, recipe.steps, loss, lr, seconds, rate)
 
     if writes:
@@ -129,8 +132,8 @@ def saved(out: Path, recipe: Recipe) -> tuple[dict[str, Tensor], dict, bool]:
 def start_anew(out: Path) -> None:
     """Make the folder, and take away what an older run left there."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, MODEL):
-        (out / name).unlink(missing_ok=True)
+    for path in (out / CHECKPOINT, out / MODEL, *out.glob(STAGES)):
+        path.unlink(missing_ok=True)
 
 
 def check_same(fields: dict, saved: dict, out: Path) -> None:

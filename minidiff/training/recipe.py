@@ -38,6 +38,7 @@ class Recipe(ABC):
     clip: float = 1.0  # longest gradient
     log_every: int = 50
     checkpoint_every: int = 250
+    stages: tuple[int, ...] = ()  # after these steps the weights of then are kept, too
     bits: int = 16  # of a weight in the zoo: 16, or 8 for matrices and kernels
     licence: str = "CC BY 4.0"
     kind: ClassVar[str]
@@ -51,6 +52,8 @@ class Recipe(ABC):
         legs = (0, *self.restarts, self.steps)
         if not all(first < last for first, last in itertools.pairwise(legs)):
             raise ValueError(f"restarts: expected rising steps from 1 to {self.steps - 1}, got {self.restarts}")
+        if not all(1 <= stage <= self.steps for stage in self.stages):
+            raise ValueError(f"stages: expected steps from 1 to {self.steps}, got {self.stages}")
 
     @abstractmethod
     def network(self) -> nn.Module:

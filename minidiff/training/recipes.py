@@ -1,4 +1,4 @@
-"""One recipe per model of the zoo: `recipe("critters-cat")` says exactly how that file came to be.
+"""One recipe per model: `recipe("critters-cat")` says exactly how that file of the zoo came to be.
 
 Every denoiser has its own seed and its own pictures: no two ever saw the same individual, and none saw another species.
 """
@@ -26,9 +26,10 @@ from minidiff.training.conditional import ConditionalRecipe
 from minidiff.training.denoisers import DenoiserRecipe
 from minidiff.training.diffae import DiffAERecipe
 from minidiff.training.flows import FlowRecipe
-from minidiff.training.gans import DDGANRecipe, GANRecipe
+from minidiff.training.gans import GAME, DDGANRecipe, GANRecipe
 from minidiff.training.judges import IdentityRecipe, ProbeRecipe, SegmenterRecipe
 from minidiff.training.recipe import Recipe
+from minidiff.training.relatives import RELATIVES
 from minidiff.training.vaes import VAERecipe
 
 
@@ -112,10 +113,6 @@ def family(seed: int) -> dict:
         "seed": seed,
         "bits": 8,
     }
-
-
-# No momentum and no clipping: a player follows the other as he is now, by Adam's measure of each slope (R3GAN, appendix).
-GAME = {"lr": 5e-4, "betas": (0.0, 0.99), "weight_decay": 0.0, "clip": 1e3, "judge": "critters-probe"}
 
 
 def fashion_denoiser(name: str, label: str, seed: int) -> DenoiserRecipe:
@@ -369,6 +366,7 @@ ALL = (
     study_denoiser("study-pixels", None, seed=320, steps=1_700),
     study_denoiser("study-latents", "study-kl-f4-c3", seed=321, steps=17_000),
     *AFHQ,
+    *RELATIVES,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}
 

@@ -71,18 +71,22 @@ class Run:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a later process needs to go on."""
-        parts = {
-            "network/": self.network.state_dict(),
-            "average/": self.ema.average,
-            "optimizer/": flatten_optimizer(self.optimizer),
-        }
-        return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
+        return self.weights() | prefixed("optimizer/", flatten_optimizer(self.optimizer))
+
+    def weights(self) -> dict[str, Tensor]:
+        """What has been learned so far, as it is and averaged."""
+        return prefixed("network/", self.network.state_dict()) | prefixed("average/", self.ema.average)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Undo `tensors`."""
         self.network.load_state_dict(part(tensors, "network/"))
         self.ema.load(part(tensors, "average/"))
         restore_optimizer(self.optimizer, part(tensors, "optimizer/"))
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undone by `part`."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from minidiff.evaluation.studies import reproduce
 from minidiff.evaluation.studies.common_space import CARRIED, carried, kept, parts_of, shuffled, stages
 from minidiff.seeds import normal
 from minidiff.training.checkpoint import save
+from minidiff.training.loop import STAGE
 from minidiff.zoo import UnknownModel
 
 SMALL = {
@@ -17,11 +18,11 @@ SMALL = {
 
 
 @pytest.fixture
-def zoo_without(tiny_load):
-    """A zoo in which some models are missing."""
+def some_runs(tiny_load):
+    """Runs of which some were never finished."""
 
-    def load(name):
-        if name in ("critters-flow-cat", "relatives-half"):
+    def load(name, runs):
+        if name in ("relatives-flow-cat", "relatives-half"):
             raise UnknownModel(name)
         return tiny_load(name)
 
@@ -31,28 +32,27 @@ def zoo_without(tiny_load):
 def checkpoint(folder, model, step, scale=1.0):
     weights = {f"average/{name}": scale * value for name, value in model.denoiser.named_parameters()}
     weights |= {f"network/{name}": value + 1 for name, value in model.denoiser.state_dict().items()}
-    save(folder / f"at-{step}.safetensors", weights, {"step": step})
+    save(folder / STAGE.format(step), weights, {"step": step})
 
 
-def test_codes(zoo_without, tmp_path):
-    for name, steps in {"cat": (10, 20), "wild": (20, 30)}.items():
+def test_codes(tiny_load, some_runs, tmp_path):
+    for name, steps in {"cat": (10, 20), "dog": (20, 30)}.items():
         for step in steps:
-            checkpoint(tmp_path / "runs" / f"critters-{name}", zoo_without(f"critters-{name}"), step)
-    settings = SMALL | {"load": zoo_without, "checkpoints": str(tmp_path / "runs")}
+            checkpoint(tmp_path / "runs" / f"relatives-{name}", tiny_load(f"relatives-{name}"), step)
+    settings = SMALL | {"load": tiny_load, "from_run": some_runs, "runs": str(tmp_path / "runs")}
     found = results.read("codes", reproduce("codes", quick=True, out=tmp_path / "out", **settings).parent)
     for eta in ("0", "0.5"):
         assert found[f"eta {eta}/cat-wild/background"].n == 8
         assert found[f"eta {eta}/all pairs/coat"].value == found[f"eta {eta}/cat-wild/coat"].value
-    assert found["training/20/all pairs/coat"].value == pytest.approx(found["eta 0.5/all pairs/coat"].value, abs=1e-4)
+    last = found["kinship/cat and dog/coat"].value  # the stage has the weights of the finished models
+    assert found["training/20/all pairs/coat"].value == pytest.approx(last, abs=1e-4)
     assert not any("training/10/" in row.name or "training/30/" in row.name for row in found.rows)
     assert found["parts/eta 0.5/within/late/coat"].value is not None
     assert found["statistics/eta 0.5/predicted"].value == 4
     assert found["statistics/eta 0.5/block 0/std"].value == pytest.approx(1, abs=0.2)
     assert found["family/gan/shuffled/coat"].n == 8 and found["kinship/strangers/coat"].n == 8
     text = {name: results.markdown_table(found.rows, table) for name, table in found.tables.items()}
-    assert (
-        "| flow (not in the zoo) | - |" in text["families"] and "| relatives (not in the zoo) | - |" in text["kinship"]
-    )
+    assert "| flow (not trained) | - |" in text["families"] and "| relatives (not trained) | - |" in text["kinship"]
     assert "| 20 steps, all pairs |" in text["training"] and "| 0.5, across, start |" not in text["parts"]
     assert "| eta 0.5, across, start |" in text["parts"]
     files = {file.name for file in (tmp_path / "out").iterdir()}
@@ -65,15 +65,12 @@ def test_codes(zoo_without, tmp_path):
     } <= files
 
 
-def test_bad_checkpoints_are_refused_before_any_work(zoo_without, tmp_path):
-    settings = SMALL | {"load": zoo_without, "checkpoints": str(tmp_path)}
-    with pytest.raises(FileNotFoundError, match="expected copies of checkpoint.safetensors"):
-        reproduce("codes", quick=True, out=tmp_path / "out", **settings)
-    for name, step in {"cat": 1, "wild": 2}.items():
-        checkpoint(tmp_path / f"critters-{name}", zoo_without(f"critters-{name}"), step)
-    with pytest.raises(ValueError, match="expected some of equal steps, got {'cat': \\[1\\], 'wild': \\[2\\]}"):
-        reproduce("codes", quick=True, out=tmp_path / "out", **settings)
-    assert not (tmp_path / "out").exists()
+def test_without_runs_the_rest_is_measured(tiny_load, tmp_path):
+    settings = SMALL | {"load": tiny_load, "runs": str(tmp_path / "none")}
+    found = results.read("codes", reproduce("codes", quick=True, out=tmp_path, **settings).parent)
+    assert found["eta 0.5/cat-wild/coat"].n == 8 and "training" not in found.tables
+    text = results.markdown_table(found.rows, found.tables["kinship"])
+    assert text.count("(not trained) | - |") == 4
 
 
 def test_a_stage_has_the_averaged_weights_of_its_step(tiny_load, tmp_path):
@@ -84,8 +81,8 @@ def test_a_stage_has_the_averaged_weights_of_its_step(tiny_load, tmp_path):
     assert list(found) == [4, 30]
     for name, value in found[4].denoiser.named_parameters():
         assert torch.equal(value, 4 * dict(model.denoiser.named_parameters())[name])
-    save(tmp_path / "other.safetensors", {"network/other": torch.zeros(2)}, {"step": 1})
-    with pytest.raises(ValueError, match="other.safetensors is of another network"):
+    save(tmp_path / STAGE.format(1), {"network/other": torch.zeros(2)}, {"step": 1})
+    with pytest.raises(ValueError, match="stage-000001.safetensors is of another network"):
         stages(model, tmp_path)
 
 

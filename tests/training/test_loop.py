@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from minidiff.training.checkpoint import load
-from minidiff.training.loop import CHECKPOINT, METRICS, MODEL, learning_rate, train
+from minidiff.training.loop import CHECKPOINT, METRICS, MODEL, STAGE, STAGES, learning_rate, train
 from minidiff.training.metrics import rows
 
 
@@ -87,6 +87,21 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, autoencoder_recipe
     assert [step.step for step in train(autoencoder_recipe, tmp_path / "killed", cpu=True)] == [5, 6, 7, 8, 9, 10]
     list(train(autoencoder_recipe, tmp_path / "whole", cpu=True))
     assert same(tmp_path / "killed" / MODEL, tmp_path / "whole" / MODEL)
+
+
+def test_stages_are_kept_as_they_were(autoencoder_recipe, tmp_path):
+    recipe = dataclasses.replace(autoencoder_recipe, stages=(4, 10))
+    list(train(recipe, tmp_path, cpu=True))
+    first, last = (load(tmp_path / STAGE.format(step)) for step in recipe.stages)
+    checkpoint, _ = load(tmp_path / CHECKPOINT)
+    assert first[1]["step"] == 4 and first[0].keys() == last[0].keys()
+    assert all(torch.equal(value, checkpoint[name]) for name, value in last[0].items())
+    assert not any("optimizer" in name for name in last[0])
+    assert any(not torch.equal(value, last[0][name]) for name, value in first[0].items())
+    next(train(recipe, tmp_path, resume=False, cpu=True))
+    assert not list(tmp_path.glob(STAGES))
+    with pytest.raises(ValueError, match=r"stages: expected steps from 1 to 10, got \(11,\)"):
+        dataclasses.replace(recipe, stages=(11,))
 
 
 def test_a_finished_run_is_left_alone_and_starts_anew_on_request(autoencoder_recipe, tmp_path):

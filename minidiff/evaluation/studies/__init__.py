@@ -70,8 +70,7 @@ def reproduce(name: str, quick: bool = False, out: str | Path | None = None, **s
     report = module.study(**chosen)
     seconds = round(time.perf_counter() - start, 1)
 
-    everything = {key: parameter.default for key, parameter in known.items()} | chosen
-    everything.pop("load")
+    everything = _written({key: parameter.default for key, parameter in known.items()} | chosen)
     command = _command(name, quick, settings)
     found = Results(name, command, report.rows, report.tables, everything, quick, seconds)
     if ranks > 1:
@@ -88,9 +87,14 @@ def _write(found: Results, report: Report, folder: Path) -> Path:
     return results.write(found, folder)
 
 
+def _written(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that say what was measured; the others are functions that say where models come from."""
+    return {key: value for key, value in settings.items() if not callable(value)}
+
+
 def _command(name: str, quick: bool, settings: dict[str, Any]) -> str:
     """What to type to get these figures again: the terminal command, or the call where settings differ from its own."""
-    changed = {key: value for key, value in settings.items() if key != "load"}
+    changed = _written(settings)
     if not changed:
         return f"minidiff reproduce {name}" + (" --quick" if quick else "")
     arguments = [

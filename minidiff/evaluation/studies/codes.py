@@ -6,6 +6,7 @@ family, by how far training has gone, and by how related the domains are (`minid
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -33,9 +34,9 @@ from minidiff.evaluation.studies.report import Report
 from minidiff.generators import LatentDiffusion
 from minidiff.nets.probe import Probe
 from minidiff.processes import bar
+from minidiff.training.finished import finished
 
 HELD_OUT = 2  # the seed of Critters
-CHECKPOINTS = "runs/stages"  # looked at when it is there
 RELATED = {  # how related -> the second model; the first is always relatives-cat
     "siblings": "relatives-sibling",
     "relatives": "relatives-half",
@@ -52,28 +53,29 @@ def study(
     etas: Sequence[float] = (0.0, 0.1, 0.5, 1.0),
     parts_etas: Sequence[float] = (0.1, 0.5, 1.0),
     domains: Sequence[str] = ("cat", "dog", "wild"),
-    families: Sequence[str] = ("vae", "flow", "gan", "ddgan", "diffae"),
+    families: Sequence[str] = ("vae", "flow", "gan"),
     family_eta: float = 0.1,
     statistics: int = 64,
-    checkpoints: str = CHECKPOINTS,
+    runs: str = "runs",
     batch: int = 125,
     load: Callable = zoo.load,
+    from_run: Callable = finished,
 ) -> Report:
     """n codes for every comparison of the models critters-DOMAIN.
 
-    Families are those whose models critters-FAMILY-DOMAIN are in the zoo; the table names the others as not there.
-    `statistics` true pictures are encoded to see how normal their codes are. `checkpoints` is a folder with a subfolder
-    critters-DOMAIN of each model's checkpoints; compared are the steps that all of them have. Without the default folder that
-    part is left out.
+    What the zoo does not hold is taken from finished runs of `minidiff.training.relatives` in the folder `runs`: the models
+    relatives-FAMILY-cat and -dog of each family, those of more or less related domains, and the stages of relatives-cat and
+    -dog. The tables name what is not there. `statistics` true pictures are encoded to see how normal their codes are.
     """
     probe, models = load("critters-probe"), {name: load(f"critters-{name}") for name in domains}
     models = {name: model.replace(steps=steps) for name, model in models.items()}
-    trained = _stages(models, checkpoints) if checkpoints != CHECKPOINTS or Path(checkpoints).is_dir() else {}
-    kin = {label: if_there(load, ("relatives-cat", name)) for label, name in RELATED.items()}
-    others = {name: if_there(load, [f"critters-{name}-{domain}" for domain in domains]) for name in families}
-    runs = len(etas) + len(trained)
-    report = Report()
-    with bar(total=runs * len(domains) + 8 * len(parts_etas), desc="codes", unit="run") as shown:
+    from_run = partial(from_run, runs=runs)
+    kin = {label: if_there(from_run, ("relatives-cat", name)) for label, name in RELATED.items()}
+    kin = {label: pair and [each.replace(steps=steps, eta=family_eta) for each in pair] for label, pair in kin.items()}
+    trained = _stages(kin["cat and dog"], Path(runs))
+    others = {name: if_there(from_run, [f"relatives-{name}-{each}" for each in ("cat", "dog")]) for name in families}
+    report, total = Report(), len(etas) * len(domains) + 8 * len(parts_etas) + 2 * len(trained)
+    with bar(total=total, desc="codes", unit="run") as shown:
         for eta in etas:
             read, pictures = read_models(_at(models, eta), probe, n, batch)
             report.rows += compared(f"eta {eta:g}", read)
@@ -82,17 +84,15 @@ def study(
         for eta in parts_etas:
             report.rows += _parts(_at(models, eta), probe, eta, n, batch, shown.update)
         for step, then in trained.items():
-            report.rows += compared(f"training/{step}", read_models(_at(then, family_eta), probe, n, batch)[0])
-            shown.update(len(domains))
+            report.rows += compared(f"training/{step}", read_models(then, probe, n, batch)[0])
+            shown.update(len(then))
         for name, found in others.items():
             if found:
-                read, _ = read_models(dict(zip(domains, found)), probe, n, batch)
+                read, _ = read_models(dict(zip(("cat", "dog"), found)), probe, n, batch)
                 report.rows += compared(f"family/{name}", read)
         for label, pair in kin.items():
             if pair:
-                report.rows += _kinship(
-                    label, [each.replace(steps=steps, eta=family_eta) for each in pair], probe, n, batch
-                )
+                report.rows += _kinship(label, pair, probe, n, batch)
         measured = [eta for eta in etas if eta > 0]
         report.rows += _statistics(models[domains[0]], domains[0], measured, statistics)
     report.tables = _tables(domains, etas, parts_etas, families, family_eta, trained, others, kin, measured)
@@ -104,13 +104,13 @@ def _at(models: dict[str, LatentDiffusion], eta: float) -> dict[str, LatentDiffu
     return {name: model.replace(eta=eta) for name, model in models.items()}
 
 
-def _stages(models: dict[str, LatentDiffusion], folder: str) -> dict[int, dict[str, LatentDiffusion]]:
-    """Step -> the models as they were then, of the steps that all have. Raises ValueError when there is no such step."""
-    found = {name: stages(model, Path(folder) / f"critters-{name}") for name, model in models.items()}
-    common = sorted(set.intersection(*(set(steps) for steps in found.values())))
-    if not common:
-        raise ValueError(f"checkpoints: expected some of equal steps, got { {k: sorted(v) for k, v in found.items()} }")
-    return {step: {name: found[name][step] for name in models} for step in common}
+def _stages(pair: list[LatentDiffusion] | None, runs: Path) -> dict[int, dict[str, LatentDiffusion]]:
+    """Step -> cats and dogs as they were drawn then, of the steps that both runs kept; none without the two."""
+    if pair is None:
+        return {}
+    found = {name: stages(model, runs / f"relatives-{name}") for name, model in zip(("cat", "dog"), pair)}
+    common = sorted(found["cat"].keys() & found["dog"].keys())
+    return {step: {name: found[name][step] for name in found} for step in common}
 
 
 def _parts(models: dict, probe: Probe, eta: float, n: int, batch: int, done: Callable[[int], None]) -> list[Row]:
@@ -179,12 +179,12 @@ def _tables(domains, etas, parts_etas, families, family_eta, trained, others, ki
         {f"eta {family_eta:g}/all pairs": f"latent diffusion, eta {family_eta:g}"} if family_eta in etas else {}
     )
     for name in families:
-        missing = "" if others[name] else " (not in the zoo)"
+        missing = "" if others[name] else " (not trained)"
         of_families |= {
             f"family/{name}/all pairs": name + missing,
             f"family/{name}/shuffled": f"{name}, shuffled{missing}",
         }
-    related = {f"kinship/{name}": name + ("" if pair else " (not in the zoo)") for name, pair in kin.items()}
+    related = {f"kinship/{name}": name + ("" if pair else " (not trained)") for name, pair in kin.items()}
     tables = {
         "eta": Table({line: line.replace("/", ", ") for line in lines}, columns, "codes shared by"),
         "parts": Table(

@@ -21,6 +21,7 @@ from minidiff.evaluation.studies.marks import FACTORS, Mark, Marks
 from minidiff.generators import LatentDiffusion, chunks
 from minidiff.nets.probe import Probe
 from minidiff.training.checkpoint import load as read_checkpoint
+from minidiff.training.loop import STAGES
 from minidiff.training.run import part
 from minidiff.zoo import UnknownModel
 
@@ -113,22 +114,18 @@ def if_there(load: Callable, names: Sequence[str]) -> list | None:
 
 
 def stages(model: LatentDiffusion, folder: str | Path) -> dict[int, LatentDiffusion]:
-    """The model as it was after each number of steps that a checkpoint in `folder` has, with its averaged weights.
+    """The model as it was at each stage that its run in `folder` kept, by steps of training, with its averaged weights.
 
-    Checkpoints are what training writes, copied away during the run, under any name. Raises FileNotFoundError for a
-    folder without any, ValueError for a damaged one or one of another network.
+    They are what training keeps by a recipe's `stages`. Raises ValueError for a damaged one or one of another network.
     """
-    paths = sorted(Path(folder).glob("*.safetensors"))
-    if not paths:
-        raise FileNotFoundError(f"checkpoints: expected copies of checkpoint.safetensors (*.safetensors) in {folder}")
     found = {}
-    for path in paths:
+    for path in sorted(Path(folder).glob(STAGES)):
         tensors, state = read_checkpoint(path)
         denoiser = copy.deepcopy(model.denoiser)
         try:
             denoiser.load_state_dict(part(tensors, "network/") | part(tensors, "average/"))
         except RuntimeError as error:
-            raise ValueError(f"checkpoints: {path} is of another network ({error})") from error
+            raise ValueError(f"stages: {path} is of another network ({error})") from error
         found[state["step"]] = model.replace(denoiser=denoiser)
     return dict(sorted(found.items()))
 
