@@ -21,7 +21,7 @@ from minidiff.fast import measure as fast
 from minidiff.machine import machine
 
 # Memory and time of new processes first: a child inherits its parent's peak.
-BENCHMARKS = ("memory", "lessons", "tour", "startup", "drawing", "floor", "sampling", "growth", "pixels")
+BENCHMARKS = ("memory", "guidance", "lessons", "tour", "startup", "drawing", "floor", "sampling", "growth", "pixels")
 BENCHMARKS += ("training", "editing", "quality", "afhq_work")
 ON_REQUEST = ("lessons",)  # they take half as long again as all else, and the tests run them as well
 FOLDER = Path(__file__).parent / "results"

@@ -41,16 +41,19 @@ def measure(
 
 def in_a_process(way: str, name: str, batch: int, steps: int) -> float:
     """MiB that one way takes at most, beyond what its process had before."""
-    command = [sys.executable, "-m", "benchmarks.memory", json.dumps([way, name, batch, steps])]
-    root = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    return called("benchmarks.memory", way, name, batch, steps)
+
+
+def called(module: str, *arguments: Any) -> float:
+    """What `python -m module` prints for these arguments. Raises RuntimeError, with what it complained of, if it fails."""
+    command = [sys.executable, "-m", module, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"memory of {way} at batch {batch} failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{module} of {arguments} failed:\n{done.stderr[-2000:]}")
     return float(done.stdout.split()[-1])
 
 
 def one(way: str, name: str, batch: int, steps: int) -> float:
-    import torch
 
     from benchmarks import clock
     from minidiff import zoo
@@ -60,8 +63,14 @@ def one(way: str, name: str, batch: int, steps: int) -> float:
     if way == "plan":  # measured here and kept, so that it is not measured there
         fastest(model, batch)
         return 0.0
-    run = work(way, model, batch)
-    if model.device.type == "cuda":
+    return most_of(work(way, model, batch), model.device.type)
+
+
+def most_of(run: Callable[[], Any], device: str) -> float:
+    """MiB that a call takes at most, beyond what is held before it."""
+    if device == "cuda":
+        import torch
+
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
