@@ -72,7 +72,7 @@ def family_network(kind: str, channels: int, size: int):
     if kind == "flow":
         return FlowNetwork(FlowConfig(channels=4, steps=2, widths=(8, 8)))
     if kind == "gan":
-        return GANNetwork(GANConfig(channels, size, code=8, widths=(16, 8, 8)))
+        return GANNetwork(GANConfig(channels, size, code=8, widths=(16, 8, 8), patch=2))
     if kind == "ddgan":
         return DDGANNetwork(DDGANConfig(**unet, code=6, steps=3))
     return DiffAENetwork(DiffAEConfig(**unet, size=size // 8, semantic=16, encoder=(8, 16), prior=(32, 1)))

@@ -1,9 +1,10 @@
 """The generator of a GAN with a style: a vector is mapped to how strongly each feature speaks, layer by layer.
 
-StyleGAN2's mapping network and modulated convolutions (Karras et al., CVPR 2020, section 2.2), without its noise inputs: a
-picture is a function of the code alone. The mapped code is kept, although the game it is trained by (`minidiff.nets.critic`)
-does without tricks, because it is where pictures can be drawn towards the average one, StyleGAN's truncation (Karras, Laine
-& Aila, CVPR 2019, appendix B): the trade of diversity for looks that GANs are known by.
+It draws latents of an autoencoder, which is a hundredth of the work of drawing pictures and leaves the look of hair to the
+decoder, or pictures. StyleGAN2's mapping network and modulated convolutions (Karras et al., CVPR 2020, section 2.2), without
+its noise inputs: what it draws is a function of the code alone. The mapped code is kept, although the game it is trained by
+(`minidiff.nets.critic`) does without tricks, because it is where pictures can be drawn towards the average one, StyleGAN's
+truncation (Karras, Laine & Aila, CVPR 2019, appendix B): the trade of diversity for looks that GANs are known by.
 """
 
 import math
@@ -22,41 +23,42 @@ CODES_OF_CENTER = 10_000
 
 @dataclass(frozen=True)
 class GANConfig:
-    """code: numbers of the code and of the mapped code; depth: layers of the mapping; widths of the synthesis from coarse
-    to fine, the last at 1/2 of the resolution."""
+    """Of pictures or latents, `channels` of side `size`. code: numbers of the code and of the mapped code; depth: layers of the
+    mapping; widths of the synthesis from coarse to fine, the last at 1/patch of the resolution."""
 
-    image_channels: int = 3
-    size: int = 64
+    channels: int = 8
+    size: int = 8
     code: int = 128
     depth: int = 3
-    widths: tuple[int, ...] = (256, 128, 48, 24)
+    widths: tuple[int, ...] = (256, 192, 128)
+    patch: int = 1
 
 
 class GANNetwork(nn.Module):
-    """code (B, code) -> style w (B, code) -> images (B, C, size, size)."""
+    """code (B, code) -> style w (B, code) -> pictures or latents (B, channels, size, size)."""
 
     def __init__(self, config: GANConfig = GANConfig()):
         super().__init__()
         self.config, code, widths = config, config.code, config.widths
-        side = smallest(config.size, 2, widths)
+        side = smallest(config.size, config.patch, widths)
         layers = [(loud(nn.Linear(code, code), math.sqrt(2)), nn.LeakyReLU(0.2)) for _ in range(config.depth)]
         self.mapping = nn.Sequential(*(layer for pair in layers for layer in pair))
         self.register_buffer("center", torch.zeros(code))  # the mean style
         self.first = nn.Parameter(torch.randn(widths[0], side, side))  # what every picture begins with
         self.see = nn.ModuleList(Modulated(width, width, 3, code) for width in widths)
         self.grow = nn.ModuleList(Modulated(coarse, 4 * fine, 1, code) for coarse, fine in pairwise(widths))
-        self.last = nn.Conv2d(widths[-1], 4 * config.image_channels, 3, padding=1)
+        self.last = nn.Conv2d(widths[-1], config.channels * config.patch**2, 3, padding=1)
 
     def forward(self, code: Tensor, psi: float = 1.0) -> Tensor:
         """psi in [0, 1] draws the style towards the mean of all: w <- center + psi (w - center)."""
         return self.synthesis(self.center + psi * (self.mapping(code) - self.center))
 
     def synthesis(self, w: Tensor) -> Tensor:
-        """Styles (B, code) -> images, near [-1, 1] but not clamped."""
+        """Styles (B, code) -> pictures, near [-1, 1] but not clamped, or latents."""
         h = self.see[0](self.first.expand(len(w), -1, -1, -1), w)
         for grow, see in zip(self.grow, self.see[1:], strict=True):
             h = see(F.pixel_shuffle(grow(h, w), 2), w)
-        return F.pixel_shuffle(self.last(h), 2)
+        return F.pixel_shuffle(self.last(h), self.config.patch)
 
     @torch.no_grad()
     def fit_center(self) -> None:

@@ -1,4 +1,4 @@
-"""Training GANs, of pictures or of denoising steps: generator and critic are one module for the one optimizer."""
+"""Training GANs, of latents, pictures or denoising steps: generator and critic are one module for the one optimizer."""
 
 from dataclasses import dataclass
 
@@ -61,24 +61,24 @@ class Game(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GANRecipe(Game):
-    """Pictures against pictures, by the rules of `minidiff.nets.critic.duel`."""
+class GANRecipe(Game, LatentRecipe):
+    """True against made, in latents or pixels, by the rules of `minidiff.nets.critic.duel`."""
 
     kind = "gan"
 
     def network(self) -> Players:
-        critic = Critic(self.config.image_channels, self.config.size, 4, self.critic)
+        critic = Critic(self.config.channels, self.config.size, self.config.patch, self.critic)
         return Players(GANNetwork(self.config), critic)
 
     def loss(self, network: Players, rows: Bank, seeds: Tensor, part: float = 0.0) -> Tensor:
         made = network.generator(normal(seeds, (self.config.code,), "code"))
-        return sum(duel(network.critic, to_images(rows["images"]), made, self.gamma_at(part)))
+        return sum(duel(network.critic, self.clean(rows, seeds), made, self.gamma_at(part)))
 
     def finish(self, network: Players, bank: Bank) -> None:
         network.generator.fit_center()
 
     def family(self, network: GANNetwork, pictures: Pictures) -> Family:
-        return GAN(Identity(), network, pictures.shape)
+        return GAN(zoo.load(self.autoencoder) if self.autoencoder else Identity(), network, pictures.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

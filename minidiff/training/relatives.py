@@ -69,10 +69,10 @@ def pair(species: str, amount: float, seed: int) -> tuple[Recipe, ...]:
             config=GANConfig(),
             **drawn(amount, seed + 20),
             **GAME,
-            critic=(32, 64, 160),
-            gamma=1.0,
-            steps=3_000,
-            batch=16,
+            autoencoder="critters-autoencoder",
+            critic=(96, 160),
+            gamma=0.5,
+            **length,
         ),
     )
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from minidiff.nets.gan import GANConfig, GANNetwork, Modulated
 
-SMALL = GANConfig(3, 16, code=6, depth=2, widths=(16, 8))
+SMALL = GANConfig(3, 16, code=6, depth=2, widths=(16, 8), patch=2)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_modulation_scales_and_divides_the_weights_of_each_item(kernel):
 def test_shapes_and_size(net):
     assert net(torch.randn(2, 6)).shape == (2, 3, 16, 16)
     default = GANNetwork()
-    assert default(torch.randn(1, 128)).shape == (1, 3, 64, 64)
+    assert default(torch.randn(1, 128)).shape == (1, 8, 8, 8)
     assert sum(weight.numel() for weight in default.parameters()) < 3e6
     with pytest.raises(ValueError, match=r"size: expected a multiple of 4 \(patch 2, 2 widths\), got 18"):
         GANNetwork(dataclasses.replace(SMALL, size=18))
