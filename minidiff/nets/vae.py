@@ -25,7 +25,7 @@ class VAEConfig:
     image_channels: int = 3
     size: int = 64
     code: int = 128
-    sigma: float = 0.2
+    sigma: float = 0.5
     encoder: tuple[int, ...] = (64, 96, 160)
     decoder: tuple[int, ...] = (160, 96, 48, 16)
 

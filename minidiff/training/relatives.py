@@ -71,7 +71,7 @@ def pair(species: str, amount: float, seed: int) -> tuple[Recipe, ...]:
             **GAME,
             autoencoder="critters-autoencoder",
             critic=(96, 160),
-            gamma=0.5,
+            gamma=30.0,
             **length,
         ),
     )
