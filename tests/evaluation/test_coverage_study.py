@@ -17,7 +17,8 @@ WORLD = RareWorld(RARE_RATES, 50, 16)
 SMALL = {
     "models": ("critters-latents", "critters-gan", "critters-nothing"),
     "n": 12, "judge": 40, "members": 10, "steps": 4, "chains": 3,
-    "step_sizes": (0.02,), "individuals": 4, "references": 2, "calls": 6, "gradient_steps": 2, "tuning": 2, "copies": 0,
+    "step_sizes": (0.02,), "individuals": 4, "references": 2, "calls": 6, "more_calls": 10, "gradient_steps": 2,
+    "tuning": 2, "copies": 0,
     "population": 9,
 }  # fmt: skip
 
@@ -46,10 +47,17 @@ def test_coverage(zoo_without, tmp_path):
     assert found["rates/truth/glasses"].value == 0.02 and found["rates/critters-latents/hat_read"].n == 12
     assert found["rates/probe, spared/glasses"].n > 30 and found["rates/probe, caught/baby"].n == 10
     for name in ("critters-latents", "critters-gan, psi 1", "critters-gan, psi 0.7"):
+        assert found[f"crowd/{name}/coverage"].n == 12
+    for name in ("critters-latents", "critters-gan, psi 1"):
         assert found[f"guided/{name}/glasses/success"].n == 3
         assert found[f"guided/{name}/hat/calls"].value == found[f"individuals/{name}/calls"].value == 6
         assert found[f"individuals/{name}/reached"].n == 4
-        assert found[f"crowd/{name}/coverage"].n == 12
+    names = {row.name for row in found.rows}
+    assert not any(
+        name.startswith(("guided/critters-gan, psi 0.7", "individuals/critters-gan, psi 0.7")) for name in names
+    )
+    assert found["guided/critters-latents at 10 calls/glasses/calls"].value == 10
+    assert not any(name.startswith("guided/critters-gan, psi 1 at") for name in names)
     assert found["individuals/true pictures/reached"].value >= 0.5
     assert found["guided/critters-gan, psi 1/step_size"].value == 0.02
     for name, table in found.tables.items():

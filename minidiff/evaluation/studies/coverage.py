@@ -31,10 +31,11 @@ from minidiff.nets.probe import Probe
 from minidiff.processes import bar
 
 SAMPLES, TUNING, CHAINS = 30_000, 40_000, 50_000  # seeds of codes
+FIRST = next(iter(GROUPS))
 MODELS = ("critters-pixels", "critters-latents", "critters-gan", "critters-vae")
 QUICK = {
     "n": 40, "judge": 60, "members": 20, "steps": 4, "chains": 4, "tuning": 2, "individuals": 6, "references": 2,
-    "calls": 8, "gradient_steps": 2, "copies": 0,
+    "calls": 8, "more_calls": 16, "gradient_steps": 2, "copies": 0,
 }  # fmt: skip
 
 
@@ -45,21 +46,26 @@ def study(
     judge: int = 10_000,
     members: int = 1000,
     steps: int = 20,
-    chains: int = 50,
+    chains: int = 40,
     individuals: int = 200,
     references: int = 4,
-    calls: int = 250,
+    calls: int = 200,
+    more_calls: int = 1000,
+    patient: Sequence[str] = ("critters-latents",),
     gradient_steps: int = 5,
     step_sizes: Sequence[float] = (0.02, 0.1),
-    tuning: int = 12,
-    clip_weight: float = 500.0,
+    tuning: int = 6,
+    clip_weight: float = 1000.0,
     identity_weight: float = 500.0,
-    copies: int = 4,
+    copies: int = 2,
     rates: Mapping[str, float] = RARE_RATES,
     population: int | None = 2000,
     load: Callable = zoo.load,
 ) -> Report:
     """n plain samples of each model; `chains` led to each group and one to each of `individuals`, at `calls` network calls.
+
+    A GAN is truncated by each of `psis`, and led as it is. `patient` models are led to the first group once more, at
+    `more_calls`: what is only slow is told from what cannot be reached.
 
     The probe's errors are counted on `judge` true pictures and `members` of each group. The models were trained on Critters
     of all species with groups at `rates` and `population` known individuals (None: a stranger in every picture). The size of
@@ -68,15 +74,16 @@ def study(
     probe, clip, network = load("critters-probe"), load("critters-clip"), load("critters-identity")
     found = generators(models, psis, steps, load)
     there = {name: model for name, model in found.items() if model is not None}
-    for model in there.values():
-        looks(model, calls, gradient_steps)
+    led = {name: model for name, model in there.items() if getattr(model, "psi", 1.0) == 1.0}
+    for model in led.values():
+        looks(model, min(calls, more_calls), gradient_steps)
     check_people(population, individuals, tuning)
     world = RareWorld(rates, population, next(iter(there.values())).image_shape[-1])
     true, factors = world.pictures(judge)
     read = read_all(probe, true)
     errors = errors_of(probe, world, read, factors, members)
     real = read["features"][:n]
-    led = {group: energies.clip(clip, text, copies) * clip_weight for group, text in GROUPS.items()}
+    wishes = {group: energies.clip(clip, text, copies) * clip_weight for group, text in GROUPS.items()}
     cats = {group: world.members(group, max(members, 10), "cat") for group in GROUPS}
     crowds = {group: read_all(probe, images)["features"] for group, images in cats.items()}
     people, others = (
@@ -87,20 +94,24 @@ def study(
 
     report, shown = Report(), {}
     report.rows += truth_rows(world, errors, factors, true, people, crowds, read["features"], n)
-    with bar(total=len(there) * (2 + len(GROUPS)), desc="coverage", unit="part") as progress:
+    parts = len(there) + len(led) * (1 + len(GROUPS)) + len(led.keys() & set(patient))
+    with bar(total=parts, desc="coverage", unit="part") as progress:
         for name, model in there.items():
             images = model.sample(n, SAMPLES).clamp(-1, 1).cpu()
             report.rows += plain_rows(name, read_all(probe, images), errors, real)
-            progress.update()
             shown[name] = [images[:4]]
-
-            size = best_of(step_sizes, partial(group_worth, model, probe, led, tuning, budget))
+            progress.update()
+        for name, model in led.items():
+            size = best_of(step_sizes, partial(group_worth, model, probe, wishes, tuning, budget))
             report.rows.append(results.row(f"guided/{name}/step_size", size, "", TUNING))
-            for group, energy in led.items():
-                drawn, cost = steered(model, energy, chains, step_size=size, seeds=CHAINS, **budget)
-                marks = group_marks(group, read_all(probe, drawn), crowds[group]) | cost
-                report.rows += as_rows(f"guided/{name}/{group}", marks, CHAINS)
-                shown[name].append(drawn[:4])
+            tries = [(name, group, calls) for group in GROUPS]
+            tries += [(f"{name} at {more_calls} calls", FIRST, more_calls)] if name in patient else []
+            for label, group, each in tries:
+                cost = {"step_size": size, "seeds": CHAINS} | budget | {"calls": each}
+                drawn, spent = steered(model, wishes[group], chains, **cost)
+                marks = group_marks(group, read_all(probe, drawn), crowds[group]) | spent
+                report.rows += as_rows(f"guided/{label}/{group}", marks, CHAINS)
+                shown[name] += [drawn[:4]] if label == name else []
                 progress.update()
 
             size = best_of(step_sizes, partial(person_worth, model, others, identity_weight, budget))
@@ -109,10 +120,10 @@ def study(
             report.rows.append(results.row(f"individuals/{name}/step_size", size, "", TUNING))
             shown[name].append(drawn[:4])
             progress.update()
-    report.tables = tables(found)
+    report.tables = tables(found, list(led), [f"{name} at {more_calls} calls" for name in led if name in patient])
     report.figures["rates"] = coverage_charts.rates(report.rows, list(there))
-    report.figures["reach"] = coverage_charts.reach(report.rows, list(there))
-    report.pictures["examples"] = coverage_charts.examples(shown, people)
+    report.figures["reach"] = coverage_charts.reach(report.rows, list(led))
+    report.pictures["examples"] = coverage_charts.examples({name: shown[name] for name in led}, people)
     return report
 
 
@@ -207,9 +218,11 @@ def truth_rows(world, errors, factors, true, people: Gallery, crowds, features: 
     return rows
 
 
-def tables(found: dict[str, Generator | None]) -> dict[str, Table]:
-    def lines(path: str, *more: str) -> dict[str, str]:
-        known = {f"{path}/{name}": name + ("" if model else " (not in the zoo)") for name, model in found.items()}
+def tables(found: dict[str, Generator | None], led: list[str], again: list[str]) -> dict[str, Table]:
+    missing = [name for name, model in found.items() if model is None]
+
+    def lines(path: str, names: Sequence[str], *more: str) -> dict[str, str]:
+        known = {f"{path}/{name}": name + (" (not in the zoo)" if name in missing else "") for name in names}
         return known | {f"{path}/{name}": name for name in more}
 
     read = {
@@ -217,21 +230,24 @@ def tables(found: dict[str, Generator | None]) -> dict[str, Table]:
         for group in GROUPS
         for name, heading in {group: group, f"{group}_read": f"{group}, as read"}.items()
     }
-    groups = {
-        f"guided/{name}/{group}": f"{name}, {group}" + ("" if model else " (not in the zoo)")
-        for group in GROUPS
-        for name, model in (found | {"true pictures": True}).items()
-    }
+    ends = [f"{name}/{group}" for group in GROUPS for name in (*led, "true pictures")]
+    ends += [f"{name}/{FIRST}" for name in again]
+    groups = {f"guided/{end}": end.replace("/", ", ") for end in ends}
+    groups |= {f"guided/{name}": f"{name} (not in the zoo)" for name in missing}
     near = {"reached": "reached", "recognised": "recognised", "cosine": "cosine"}
     looks_like = {"species": "species", "pattern": "pattern", "coat": "coat", "eye": "eye"}
     cost = {"calls": "calls", "seconds": "s"}
     where = {name: name for name in ("precision", "recall", "density", "coverage")} | CROWD
     reached = {"success": "success", "cats": "cats", "precision": "precision", "diversity": "diversity"} | CROWD
     return {
-        "rates": Table(lines("rates", "truth", "true pictures", "probe, caught", "probe, spared"), read, "model"),
+        "rates": Table(
+            lines("rates", found, "truth", "true pictures", "probe, caught", "probe, spared"), read, "model"
+        ),
         "guided": Table(groups, reached | cost, "model and group"),
         "individuals": Table(
-            lines("individuals", "true pictures", "strangers"), near | looks_like | {"step_size": "h"} | cost, "model"
+            lines("individuals", [*led, *missing], "true pictures", "strangers"),
+            near | looks_like | {"step_size": "h"} | cost,
+            "model",
         ),
-        "crowd": Table(lines("crowd", "true pictures"), where, "model"),
+        "crowd": Table(lines("crowd", found, "true pictures"), where, "model"),
     }
