@@ -267,6 +267,7 @@ def guide(
     steps: Annotated[int, typer.Option(help="Steps of Langevin dynamics.")] = 200,
     step_size: Annotated[float, typer.Option(help="h of a step.")] = 0.05,
     last_step_size: Annotated[float | None, typer.Option(help="h of the last step, reached by and by.")] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Random codes of which a chain begins at the best.")] = 1,
     adjusted: Annotated[bool, typer.Option("--adjusted", help="Accept or reject each step: no bias (MALA).")] = False,
     sampler_steps: Annotated[int | None, typer.Option(help="Steps of the sampler's full grid (default: 50).")] = None,
     gradient_steps: Annotated[
@@ -304,7 +305,7 @@ def guide(
     judges["copies"] = copies
     wish = from_words(" + ".join(energy), **judges, device=device)
     settings = {"count": count, "steps": steps, "step_size": step_size, "last_step_size": last_step_size}
-    settings |= {"adjusted": adjusted, "gradient_steps": gradient_steps, "seeds": seed}
+    settings |= {"adjusted": adjusted, "gradient_steps": gradient_steps, "candidates": candidates, "seeds": seed}
     sampler = {"sampler_steps": getattr(model, "steps", None), "eta": getattr(model, "eta", None)}
     facts = {"model": name, "text": text, **sampler, **judges}
     done = run(model, wish, out, facts, resume, **settings)

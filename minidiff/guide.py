@@ -6,14 +6,16 @@ trained, p(z) proportional to exp(-0.5 |z|^2 - sum_k weight_k E_k(decode(z))) is
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
-from minidiff.energies import Energy, custom
+from minidiff.energies import Energy, EnergyError, custom
 from minidiff.energy_words import energy as from_words
 from minidiff.generators import Generator
-from minidiff.langevin import LangevinStep, langevin, step_sizes
+from minidiff.langevin import ChainStopped, LangevinStep, choose, langevin, step_sizes
 from minidiff.seeds import Seeds, as_seeds, normal
 
+CANDIDATES = 2**40  # between the seeds of two candidates of one chain
 AnyEnergy = Energy | str | Callable[[Tensor, Tensor], Tensor]
 
 
@@ -27,6 +29,7 @@ def guide(
     last_step_size: float | None = None,
     adjusted: bool = False,
     gradient_steps: int | None = None,
+    candidates: int = 1,
     seeds: Seeds = 0,
     code: Tensor | None = None,
     start: int = 0,
@@ -38,23 +41,25 @@ def guide(
     removes the bias of h. `gradient_steps` takes energies from so few steps of a sampler with eta = 0, whose code means
     the same in any number of steps; `LangevinStep.images` still takes all of them. A diffusion model as it is loaded has
     50 steps and a code for each: `model.replace(eta=0)` with gradient_steps=10 is what `minidiff guide` takes.
-    A chain depends on its own seed alone. It goes on where it stopped with that state's `code` and `start=state.step`,
-    other things equal, to the last bit. The chains may start at any code, such as that of a picture.
+    A chain begins at the best of so many random codes, `candidates`: steps are small, and who begins as another species may
+    never arrive. It depends on its own seed alone. It goes on where it stopped with that state's `code` and
+    `start=state.step`, other things equal, to the last bit. The chains may start at any code, such as that of a picture.
     Raises ValueError for arguments that do not fit, ChainStopped, with the last good state, when the energy fails.
     """
     fewer = in_fewer_steps(model, gradient_steps)
     sizes = step_sizes(steps, step_size, last_step_size)
     if not 0 <= start <= steps:
         raise ValueError(f"start: expected a step from 0 to {steps}, got {start}")
+    energy = as_energy(energy)
     if code is None:
-        code = start_code(model, 4 if count is None else count, seeds)
+        code = best_start(model, fewer, energy, 4 if count is None else count, seeds, candidates)
     elif tuple(code.shape[1:]) != tuple(model.code_shape) or count not in (None, len(code)):
         wanted = ("B" if count is None else count, *model.code_shape)
         raise ValueError(f"code: expected shape ({', '.join(map(str, wanted))}), got {tuple(code.shape)}")
     if hasattr(model, "check_count"):
         model.check_count(len(code))
     seeds = as_seeds(seeds, len(code), code.device)
-    return langevin(model, as_energy(energy), code.detach(), seeds, sizes, adjusted, start, fewer)
+    return langevin(model, energy, code.detach(), seeds, sizes, adjusted, start, fewer)
 
 
 def in_fewer_steps(model: Generator, steps: int | None) -> Generator:
@@ -82,6 +87,34 @@ def start_code(model: Generator, count: int, seeds: Seeds) -> Tensor:
     if hasattr(model, "random_code"):
         return model.random_code(count, seeds)
     return normal(as_seeds(seeds, count), model.code_shape, "code")
+
+
+@torch.no_grad()
+def best_start(model: Generator, fewer: Generator, energy: Energy, count: int, seeds: Seeds, candidates: int) -> Tensor:
+    """Of so many random codes for each chain the one of the lowest energy, (count, *code_shape); the first is `start_code`'s.
+
+    All are random codes, so the prior says nothing about which. Raises ValueError for no candidates, ChainStopped for an
+    energy that is none.
+    """
+    if candidates < 1:
+        raise ValueError(f"candidates: expected at least 1, got {candidates}")
+    best, lowest = start_code(model, count, seeds), None
+    seeds = as_seeds(seeds, count, best.device)
+    for k in range(candidates if candidates > 1 else 0):
+        code = start_code(model, count, seeds + k * CANDIDATES)
+        try:
+            value = energy(fewer.decode(code), code, seeds)
+        except EnergyError as error:
+            raise ChainStopped(f"{error}, among the candidates for a start") from error
+        lowest, best = (
+            (value, code)
+            if lowest is None
+            else (
+                torch.minimum(value, lowest),
+                choose(value < lowest, code, best),
+            )
+        )
+    return best
 
 
 def as_energy(energy: AnyEnergy) -> Energy:

@@ -316,12 +316,34 @@ def test_any_generator_starts_from_its_own_codes(model):
         (lambda: guide(LINEAR, Energy(), 3, code=codes(2, 3)), r"code: expected shape \(3, 3\), got \(2, 3\)"),
         (lambda: guide(LINEAR, Energy(), 3, seeds=[1]), "seeds: expected one integer per item"),
         (lambda: guide(LINEAR, Energy(), gradient_steps=2), "gradient_steps: .* got Linear"),
+        (lambda: guide(LINEAR, Energy(), candidates=0), "candidates: expected at least 1, got 0"),
         (lambda: guide(LINEAR, "clip"), "energy: no attribute 'clip'"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_chains_begin_at_the_best_of_random_codes(model):
+    energy, seeds = bright(), [5, 6, 7]
+    plain, best = (next(guide(model, energy, 3, seeds=seeds, candidates=n)) for n in (1, 40))
+    assert (best.energy <= plain.energy).all() and best.energy.mean() < plain.energy.mean()
+    alone = next(guide(model, energy, 1, seeds=[6], candidates=40))
+    torch.testing.assert_close(alone.code, best.code[1:2])
+    random = torch.cat(
+        [next(guide(model, Energy(), 40, seeds=1000)).code, next(guide(model, Energy(), 3, seeds=seeds)).code]
+    )
+    others = energy(model.decode(random))
+    assert (best.energy < others.quantile(0.5)).all()
+    free = next(guide(LINEAR, Energy(), 500, candidates=4))
+    assert 0.9 < free.code.var() < 1.1  # where nothing is wished for, any code is as good
+
+
+def test_an_energy_that_fails_among_candidates_is_named(model):
+    with pytest.raises(ChainStopped, match="'nothing'.*, among the candidates for a start") as stopped:
+        guide(model, custom(lambda images, code: images.flatten(1).sum(1) * math.nan, "nothing"), 2, candidates=3)
+    assert stopped.value.state is None
 
 
 def test_few_steps_are_refused_where_the_code_would_not_fit(model):

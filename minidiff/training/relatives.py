@@ -17,7 +17,7 @@ from minidiff.training.recipe import Recipe
 from minidiff.training.vaes import VAERecipe
 
 HELD_OUT = 2
-STAGES = (50, 100, 200, 500, 1_000, 2_000)
+STAGES = (50, 100, 200, 500, 1_500)
 
 
 def relatives(amount: float, turned: bool, seed: int, length: int):
@@ -44,7 +44,7 @@ def relative(name: str, amount: float, seed: int, turned: bool = False, **others
         config=UNetConfig(in_channels=8, channels=(64, 128), attention=(True, True)),
         **drawn(amount, seed, turned),
         autoencoder="critters-autoencoder",
-        steps=2_000,
+        steps=1_500,
         batch=64,
         lr=1e-3,
         **others,
@@ -53,7 +53,7 @@ def relative(name: str, amount: float, seed: int, turned: bool = False, **others
 
 def pair(species: str, amount: float, seed: int) -> tuple[Recipe, ...]:
     """A species in each of the families that this study adds, by their recipes in the zoo, for fewer steps."""
-    length = {"steps": 2_000, "batch": 32}
+    length = {"steps": 1_500, "batch": 32}
     return (
         VAERecipe(name=f"relatives-vae-{species}", config=VAEConfig(), **drawn(amount, seed), **length, lr=1e-3),
         FlowRecipe(

@@ -17,7 +17,7 @@ WORLD = RareWorld(RARE_RATES, 50, 16)
 SMALL = {
     "models": ("critters-latents", "critters-gan", "critters-nothing"),
     "n": 12, "judge": 40, "members": 10, "steps": 4, "chains": 3,
-    "step_sizes": (0.02,), "individuals": 4, "references": 2, "calls": 6, "more_calls": 10, "gradient_steps": 2,
+    "step_sizes": (0.02,), "individuals": 4, "references": 2, "calls": 6, "more_calls": 12, "candidates": 1, "gradient_steps": 2,
     "tuning": 2, "copies": 0,
     "population": 9,
 }  # fmt: skip
@@ -56,7 +56,8 @@ def test_coverage(zoo_without, tmp_path):
     assert not any(
         name.startswith(("guided/critters-gan, psi 0.7", "individuals/critters-gan, psi 0.7")) for name in names
     )
-    assert found["guided/critters-latents at 10 calls/glasses/calls"].value == 10
+    assert found["guided/critters-latents at 12 calls/glasses/calls"].value == 12
+    assert found["individuals/critters-latents at 12 calls/reached"].n == 4
     assert not any(name.startswith("guided/critters-gan, psi 1 at") for name in names)
     assert found["individuals/true pictures/reached"].value >= 0.5
     assert found["guided/critters-gan, psi 1/step_size"].value == 0.02

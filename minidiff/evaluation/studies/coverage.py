@@ -35,7 +35,7 @@ FIRST = next(iter(GROUPS))
 MODELS = ("critters-pixels", "critters-latents", "critters-gan", "critters-vae")
 QUICK = {
     "n": 40, "judge": 60, "members": 20, "steps": 4, "chains": 4, "tuning": 2, "individuals": 6, "references": 2,
-    "calls": 8, "more_calls": 16, "gradient_steps": 2, "copies": 0,
+    "calls": 8, "more_calls": 16, "candidates": 1, "gradient_steps": 2, "copies": 0,
 }  # fmt: skip
 
 
@@ -49,14 +49,15 @@ def study(
     chains: int = 40,
     individuals: int = 200,
     references: int = 4,
-    calls: int = 200,
-    more_calls: int = 1000,
+    calls: int = 150,
+    more_calls: int = 1200,
+    candidates: int = 10,
     patient: Sequence[str] = ("critters-latents",),
     gradient_steps: int = 5,
-    step_sizes: Sequence[float] = (0.02, 0.1),
+    step_sizes: Sequence[float] = (0.02, 0.05),
     tuning: int = 6,
     clip_weight: float = 1000.0,
-    identity_weight: float = 500.0,
+    identity_weight: float = 2500.0,
     copies: int = 2,
     rates: Mapping[str, float] = RARE_RATES,
     population: int | None = 2000,
@@ -64,8 +65,9 @@ def study(
 ) -> Report:
     """n plain samples of each model; `chains` led to each group and one to each of `individuals`, at `calls` network calls.
 
-    A GAN is truncated by each of `psis`, and led as it is. `patient` models are led to the first group once more, at
-    `more_calls`: what is only slow is told from what cannot be reached.
+    The calls pay for the best of `candidates` to begin with and for Langevin's steps. A GAN is truncated by each of `psis`, and
+    led as it is. `patient` models are led to the first group and to all individuals once more, at `more_calls` and as many more
+    candidates: what is only slow is told from what cannot be reached.
 
     The probe's errors are counted on `judge` true pictures and `members` of each group. The models were trained on Critters
     of all species with groups at `rates` and `population` known individuals (None: a stranger in every picture). The size of
@@ -76,7 +78,7 @@ def study(
     there = {name: model for name, model in found.items() if model is not None}
     led = {name: model for name, model in there.items() if getattr(model, "psi", 1.0) == 1.0}
     for model in led.values():
-        looks(model, min(calls, more_calls), gradient_steps)
+        looks(model, min(calls, more_calls), gradient_steps, candidates)
     check_people(population, individuals, tuning)
     world = RareWorld(rates, population, next(iter(there.values())).image_shape[-1])
     true, factors = world.pictures(judge)
@@ -90,11 +92,12 @@ def study(
         gallery(network, probe, world, who, references)
         for who in (torch.arange(individuals), individuals + torch.arange(tuning))
     )
-    budget = {"calls": calls, "gradient_steps": gradient_steps}
+    budget = {"calls": calls, "gradient_steps": gradient_steps, "candidates": candidates}
+    more = budget | {"calls": more_calls, "candidates": candidates * more_calls // calls}
 
     report, shown = Report(), {}
     report.rows += truth_rows(world, errors, factors, true, people, crowds, read["features"], n)
-    parts = len(there) + len(led) * (1 + len(GROUPS)) + len(led.keys() & set(patient))
+    parts = len(there) + len(led) * (1 + len(GROUPS)) + 2 * len(led.keys() & set(patient))
     with bar(total=parts, desc="coverage", unit="part") as progress:
         for name, model in there.items():
             images = model.sample(n, SAMPLES).clamp(-1, 1).cpu()
@@ -104,22 +107,26 @@ def study(
         for name, model in led.items():
             size = best_of(step_sizes, partial(group_worth, model, probe, wishes, tuning, budget))
             report.rows.append(results.row(f"guided/{name}/step_size", size, "", TUNING))
-            tries = [(name, group, calls) for group in GROUPS]
-            tries += [(f"{name} at {more_calls} calls", FIRST, more_calls)] if name in patient else []
-            for label, group, each in tries:
-                cost = {"step_size": size, "seeds": CHAINS} | budget | {"calls": each}
-                drawn, spent = steered(model, wishes[group], chains, **cost)
-                marks = group_marks(group, read_all(probe, drawn), crowds[group]) | spent
-                report.rows += as_rows(f"guided/{label}/{group}", marks, CHAINS)
-                shown[name] += [drawn[:4]] if label == name else []
+            for group in GROUPS:
+                drawn, marks = to_group(model, probe, wishes[group], crowds[group], group, chains, budget, size)
+                report.rows += as_rows(f"guided/{name}/{group}", marks, CHAINS)
+                shown[name].append(drawn[:4])
+                progress.update()
+            if name in patient:
+                _, marks = to_group(model, probe, wishes[FIRST], crowds[FIRST], FIRST, chains, more, size)
+                report.rows += as_rows(f"guided/{name} at {more_calls} calls/{FIRST}", marks, CHAINS)
                 progress.update()
 
             size = best_of(step_sizes, partial(person_worth, model, others, identity_weight, budget))
+            report.rows.append(results.row(f"individuals/{name}/step_size", size, "", TUNING))
             drawn, cost = to_people(model, people, identity_weight, budget, size)
             report.rows += as_rows(f"individuals/{name}", people.marks(drawn) | cost, CHAINS)
-            report.rows.append(results.row(f"individuals/{name}/step_size", size, "", TUNING))
             shown[name].append(drawn[:4])
             progress.update()
+            if name in patient:
+                drawn, cost = to_people(model, people, identity_weight, more, size)
+                report.rows += as_rows(f"individuals/{name} at {more_calls} calls", people.marks(drawn) | cost, CHAINS)
+                progress.update()
     report.tables = tables(found, list(led), [f"{name} at {more_calls} calls" for name in led if name in patient])
     report.figures["rates"] = coverage_charts.rates(report.rows, list(there))
     report.figures["reach"] = coverage_charts.reach(report.rows, list(led))
@@ -180,6 +187,21 @@ def group_worth(model: Generator, probe: Probe, led: dict, count: int, budget: d
         images, _ = steered(model, energy, count, step_size=size, seeds=TUNING, **budget)
         hits.append(read_all(probe, images)[group] == 1)
     return torch.cat(hits).double().mean().item()
+
+
+def to_group(
+    model: Generator,
+    probe: Probe,
+    energy: energies.Energy,
+    crowd: Tensor,
+    group: str,
+    chains: int,
+    budget: dict,
+    size: float,
+) -> tuple[Tensor, Marks]:
+    """Chains led to a group."""
+    drawn, cost = steered(model, energy, chains, step_size=size, seeds=CHAINS, **budget)
+    return drawn, group_marks(group, read_all(probe, drawn), crowd) | cost
 
 
 def to_people(
@@ -245,7 +267,7 @@ def tables(found: dict[str, Generator | None], led: list[str], again: list[str])
         ),
         "guided": Table(groups, reached | cost, "model and group"),
         "individuals": Table(
-            lines("individuals", [*led, *missing], "true pictures", "strangers"),
+            lines("individuals", [*led, *again, *missing], "true pictures", "strangers"),
             near | looks_like | {"step_size": "h"} | cost,
             "model",
         ),

@@ -16,16 +16,20 @@ from minidiff.langevin import ChainStopped
 Steer = Callable[[slice], Energy]  # the energy of those chains
 
 
-def looks(model: Generator, calls: int, gradient_steps: int) -> tuple[int, int | None]:
+def looks(model: Generator, calls: int, gradient_steps: int, candidates: int = 1) -> tuple[int, int | None]:
     """How many Langevin steps `calls` network calls a chain pay for, and the sampler's steps in each (None: as it is).
 
-    The gradient's way back is not counted, in any family. Raises ValueError when not even one step can be paid.
+    So do the `candidates` for its start. The gradient's way back is not counted, in any family. Raises ValueError when not
+    even one step can be paid.
     """
     fewer = gradient_steps if getattr(model, "eta", None) == 0 and model.steps > gradient_steps else None
     each = in_fewer_steps(model, fewer).calls
-    if calls < 2 * each:
-        raise ValueError(f"calls: expected at least {2 * each} for two looks of {each} network calls, got {calls}")
-    return calls // each - 1, fewer
+    least = 2 + (candidates if candidates > 1 else 0)
+    if calls < least * each:
+        raise ValueError(
+            f"calls: expected at least {least * each} for {least} looks of {each} network calls, got {calls}"
+        )
+    return calls // each - least + 1, fewer
 
 
 def steered(
@@ -36,27 +40,30 @@ def steered(
     gradient_steps: int,
     step_size: float,
     seeds: int,
+    candidates: int = 1,
     batch: int = 50,
 ) -> tuple[Tensor, Marks]:
     """The pictures (count, C, H, W) where the chains end, and the network calls and seconds of one.
 
     Chains that fail with the energy of a batch end at their last good state.
     """
-    steps, fewer = looks(model, calls, gradient_steps)
+    steps, fewer = looks(model, calls, gradient_steps, candidates)
+    settings = {"gradient_steps": fewer, "candidates": candidates}
     images, start = [], time.perf_counter()
     for index in chunks(count, batch):
         index = slice(index.start, min(index.stop, count))
         size = index.stop - index.start
         wanted = energy if isinstance(energy, Energy) else energy(index)
         try:
-            for last in guide(model, wanted, size, steps, step_size, gradient_steps=fewer, seeds=seeds + index.start):
+            for last in guide(model, wanted, size, steps, step_size, seeds=seeds + index.start, **settings):
                 state = last
         except ChainStopped as stopped:
             if stopped.state is None:
                 raise
             state = stopped.state
         images.append(state.images().clamp(-1, 1).cpu())
-    spent = (steps + 1) * in_fewer_steps(model, fewer).calls
+    each = in_fewer_steps(model, fewer).calls
+    spent = calls // each * each
     seconds = Estimate((time.perf_counter() - start) / count, None, count)
     costs = {"calls": Mark(Estimate(spent, None, count), "calls"), "seconds": Mark(seconds, "s")}
     return torch.cat(images), costs
