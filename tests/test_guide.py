@@ -336,7 +336,7 @@ def test_chains_begin_at_the_best_of_random_codes(model):
     )
     others = energy(model.decode(random))
     assert (best.energy < others.quantile(0.5)).all()
-    free = next(guide(LINEAR, Energy(), 500, candidates=4))
+    free = next(guide(Linear(LINEAR.a.float(), LINEAR.b.float()), Energy(), 500, candidates=4))
     assert 0.9 < free.code.var() < 1.1  # where nothing is wished for, any code is as good
 
 

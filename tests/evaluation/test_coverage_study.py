@@ -17,8 +17,8 @@ WORLD = RareWorld(RARE_RATES, 50, 16)
 SMALL = {
     "models": ("critters-latents", "critters-gan", "critters-nothing"),
     "n": 12, "judge": 40, "members": 10, "steps": 4, "chains": 3,
-    "step_sizes": (0.02,), "individuals": 4, "references": 2, "calls": 6, "more_calls": 12, "candidates": 1, "gradient_steps": 2,
-    "tuning": 2, "copies": 0,
+    "step_sizes": (0.02,), "person_step_sizes": (0.02,), "individuals": 4, "references": 2,
+    "calls": 6, "more_calls": 12, "candidates": 1, "gradient_steps": 2, "tuning": 2, "copies": 0,
     "population": 9,
 }  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_coverage(zoo_without, tmp_path):
     "wrong, message",
     [
         ({"models": ("critters-nothing",)}, "models: the zoo has none of critters-nothing"),
-        ({"calls": 3}, "calls: expected at least 4 for two looks of 2 network calls, got 3"),
+        ({"calls": 3}, "calls: expected at least 4 for 2 looks of 2 network calls, got 3"),
         ({"population": 5}, "population: expected at least 4 \\+ 2 individuals, got 5"),
         ({"tuning": 1}, "individuals, tuning: expected at least 2"),
     ],

@@ -50,14 +50,15 @@ def study(
     individuals: int = 200,
     references: int = 4,
     calls: int = 150,
-    more_calls: int = 1200,
+    more_calls: int = 1800,
     candidates: int = 10,
     patient: Sequence[str] = ("critters-latents",),
     gradient_steps: int = 5,
     step_sizes: Sequence[float] = (0.02, 0.05),
+    person_step_sizes: Sequence[float] = (0.01, 0.02),
     tuning: int = 6,
     clip_weight: float = 1000.0,
-    identity_weight: float = 2500.0,
+    identity_weight: float = 5000.0,
     copies: int = 2,
     rates: Mapping[str, float] = RARE_RATES,
     population: int | None = 2000,
@@ -117,7 +118,7 @@ def study(
                 report.rows += as_rows(f"guided/{name} at {more_calls} calls/{FIRST}", marks, CHAINS)
                 progress.update()
 
-            size = best_of(step_sizes, partial(person_worth, model, others, identity_weight, budget))
+            size = best_of(person_step_sizes, partial(person_worth, model, others, identity_weight, budget))
             report.rows.append(results.row(f"individuals/{name}/step_size", size, "", TUNING))
             drawn, cost = to_people(model, people, identity_weight, budget, size)
             report.rows += as_rows(f"individuals/{name}", people.marks(drawn) | cost, CHAINS)
