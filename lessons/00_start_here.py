@@ -192,21 +192,21 @@ plot.grid([torch.stack(row) for row in zip(cats, *changed)], column_labels=label
 # | lesson | question |
 # |---|---|
 # | 0 | what is here? |
-# | **1** | what is a latent? |
-# | **2** | how small can a picture become? |
-# | **3** | what does a bit buy? |
-# | **4** | how does one turn noise into latents? |
-# | **5** | what is inside the network, and how is it told what to draw? |
-# | **6** | how does one ask a model to listen? |
-# | **7** | how few steps are enough? |
-# | **8** | where does a picture live in the space of codes? |
-# | **9** | how do you find the code of a real picture, exactly? |
-# | **10** | what does another model make of the same code? |
-# | **11** | how do you ask for what no model was told? |
+# | 1 | what is a latent? |
+# | 2 | how small can a picture become? |
+# | 3 | what does a bit buy? |
+# | 4 | how does one turn noise into latents? |
+# | 5 | what is inside the network, and how is it told what to draw? |
+# | 6 | how does one ask a model to listen? |
+# | 7 | how few steps are enough? |
+# | 8 | where does a picture live in the space of codes? |
+# | 9 | how do you find the code of a real picture, exactly? |
+# | 10 | what does another model make of the same code? |
+# | 11 | how do you ask for what no model was told? |
 # | 12 | what can each model reach? |
-# | **13** | what changes when the model is two hundred times larger? |
+# | 13 | what changes when the model is two hundred times larger? |
 #
-# Numbers in bold are here, the others are still to come. If you only have an hour: 4, 9, 10, in this order.
+# If you only have an hour: 4, 9, 10, in this order.
 #
 # The package reads in the same direction. Nothing in a row needs anything from a row below it.
 

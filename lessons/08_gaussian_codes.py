@@ -529,7 +529,6 @@ assert caught > 0.5 and values[0] > 3 * math.sqrt(total / 512) and min(moved[:2]
 # down, and run over whatever the zoo holds.
 
 # %%
-# TODO(model): the zoo has no VAE, flow, GAN, DDGAN or diffusion autoencoder yet; this cell takes them as soon as they are there.
 print(f"{'model':18}{'kind':10}{'code':18}{'numbers':>8}{'calls':>7}   back")
 for name, entry in zoo.manifest().items():
     if entry["kind"] not in zoo.GENERATORS:

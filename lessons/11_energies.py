@@ -448,9 +448,10 @@ assert memory[20][1] > 3.5 * memory[5][1] and memory[20][0] < 0.25 * memory[5][1
 #
 # ## 7. Another generator, the same wish
 #
-# An energy knows pictures, not models. Whatever has `code_shape` and `decode` can be asked the same. Two more generators:
-# `critters-dog`; and one without any network of its own, which mixes the latents of 300 drawn cats, $\bar y + \sum_i z_i
-# (y_i - \bar y) / \sqrt{299}$, a Gaussian with their mean and covariance.
+# An energy knows pictures, not models. Whatever has `code_shape` and `decode` can be asked the same. Four more generators:
+# `critters-dog`; one without any network of its own, which mixes the latents of 300 drawn cats, $\bar y + \sum_i z_i
+# (y_i - \bar y) / \sqrt{299}$, a Gaussian with their mean and covariance; and a VAE and a GAN of all critters, whose codes are 128
+# numbers, and which lesson 12 compares with diffusion.
 
 
 # %%
@@ -469,13 +470,13 @@ class Mixer:
 dog = minidiff.load("critters-dog").replace(sampler="unipc", steps=5, recompute=False)
 with torch.no_grad():
     mixer = Mixer(cat.autoencoder, Critters("cat", seed=1, rates=COMMON_RATES)[:300])
-# TODO(model): others |= {"VAE": minidiff.load("critters-vae"), "GAN": minidiff.load("critters-gan")}
-others, rows, fall = {"dog": dog, "mixer": mixer}, [], {}
+others = {"dog": dog, "mixer": mixer, "VAE": minidiff.load("critters-vae"), "GAN": minidiff.load("critters-gan")}
+rows, fall = [], {}
 for name, model in others.items():
     first, *_, state = guide(model, wishes["glasses and tilt"], count=4, steps=12, step_size=0.1, last_step_size=0.03)
     rows.append(torch.cat([first.images(), state.images()]))
     fall[name] = first.energy.mean().item(), state.energy.mean().item()
-alt = "Dogs and blurred cats: four as they came, and the same four guided to glasses and to a tilt."
+alt = "Dogs, blurred cats, and critters by a VAE and a GAN: four as they came, and the same four guided to glasses and to a tilt."
 plot.grid(rows, row_labels=list(others), column_labels=["start"] * 4 + ["end"] * 4, alt=alt)
 print("weighted energy at the start and the end:", {k: [round(v, 1) for v in pair] for k, pair in fall.items()})
 assert all(end < 0.7 * start for start, end in fall.values())
@@ -483,8 +484,11 @@ assert all(end < 0.7 * start for start, end in fall.values())
 # %% [markdown]
 # *Left four: starts. Right four: the same codes after twelve steps. Look at the mixer's glasses.*
 #
-# Both energies come down, each in its own way. The mixer can only add up pictures, so it adds up glasses. **Guidance selects
-# from what a generator can draw; it cannot make it draw better.**
+# All energies come down, each in its own way. The mixer can only add up pictures, so it adds up glasses. **Guidance selects
+# from what a generator can draw; it cannot make it draw better.** The last two saw glasses on two of a hundred pictures.
+#
+# A chain that begins far away walks long, and small steps do not turn a dog into a cat. `guide(..., candidates=16)` lets each chain
+# begin at the best of sixteen random codes, which needs no gradient; any of them is a fair draw from the prior.
 #
 # ## 8. Turn the knobs
 #

@@ -78,7 +78,7 @@ def without_sizes(row):
 
 
 def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(SystemExit, match="there is no painting; there are memory, lessons, tour"):
+    with pytest.raises(SystemExit, match="there is no painting; there are memory, guidance, lessons, tour"):
         command.main(["painting"])
 
 
