@@ -303,7 +303,7 @@ ALL = (
         autoencoder="critters-autoencoder",
         critic=(64, 128),
         gamma=10.0,
-        steps=3_000,
+        steps=2_000,
         batch=32,
     ),
     DiffAERecipe(
@@ -311,7 +311,7 @@ ALL = (
         config=DiffAEConfig(),
         **family(144),
         autoencoder="critters-autoencoder",
-        steps=3_000,
+        steps=2_000,
         batch=64,
         lr=1e-3,
         decay=0.9995,

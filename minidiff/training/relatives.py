@@ -53,7 +53,7 @@ def relative(name: str, amount: float, seed: int, turned: bool = False, **others
 
 def pair(species: str, amount: float, seed: int) -> tuple[Recipe, ...]:
     """A species in each of the families that this study adds, by their recipes in the zoo, for fewer steps."""
-    length = {"steps": 1_500, "batch": 32}
+    length = {"steps": 1_000, "batch": 32}
     return (
         VAERecipe(name=f"relatives-vae-{species}", config=VAEConfig(), **drawn(amount, seed), **length, lr=1e-3),
         FlowRecipe(
