@@ -26,6 +26,7 @@
 
 # %%
 import math
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ from torch import nn
 import minidiff
 from minidiff import energies, plot
 from minidiff.data.critters import Critters, render
-from minidiff.evaluation import manifold
+from minidiff.evaluation import manifold, results
 from minidiff.evaluation.intervals import share, wilson
 from minidiff.evaluation.prevalence import Count, corrected
 from minidiff.evaluation.probes import read_all
@@ -224,7 +225,7 @@ for net in nets:
     print(
         f"{there:.2%} of {P:.0%} rare, {between:.2%} monsters, at least {least:.2%} at its largest slope, {steepest:.1f}"
     )
-    assert there < 0.75 * P and between >= 0.95 * least
+    assert (there < 0.75 * P or between > 0.5 * P) and between >= 0.95 * least
 
 # %% [markdown]
 # ### Many small steps
@@ -265,8 +266,8 @@ assert error < 0.1 and abs(rows[100][0] - P) < 0.002 and rows[100][1] < 0.002 an
 assert rows[100][2] > 10 * census(nets[0])[2]
 
 # %% [markdown]
-# The three GANs chose few members and few monsters, one none of either; each draws about as many monsters as (4) demands.
-# The chain needs twenty steps or so: with five it draws monsters like a GAN. That a *trained* chain finds these slopes is not proved
+# Each of the three GANs pays in one way or the other: it leaves members out, or draws monsters for them, and never fewer than (4)
+# demands. (Which of the two it is depends on the seed, and even on how your machine rounds.) The chain needs twenty steps or so: with five it draws monsters like a GAN. That a *trained* chain finds these slopes is not proved
 # by this. But it may, and a single network may not.
 #
 # ## 4. Four numbers for two crowds
@@ -399,15 +400,46 @@ for name, reading in seen.items():
 # %% [markdown]
 # *What is wrong with each? Say it in the words of section 4.*
 #
-# TODO text
-#
+# The latent model comes nearest in all four. The GAN's pictures are nearly as real, but it has half the recall: it draws less of
+# what there is. Truncated, it is a little more real still, and hardly anything is left: you have seen "near the average" in section 5. The
+# VAE covers little because so little that is sharp lies near what it draws. And nobody is near the true pictures' numbers.
+
+# %%
+assert crowd["latents"]["recall"] > crowd["GAN"]["recall"] + 0.15 and crowd["GAN, psi 0.5"]["recall"] < 0.2
+assert (
+    crowd["GAN, psi 0.5"]["precision"] > crowd["GAN"]["precision"] and crowd["VAE"]["recall"] < crowd["GAN"]["recall"]
+)
+assert max(numbers["recall"] for name, numbers in crowd.items() if name != "true") == crowd["latents"]["recall"]
+assert all(crowd["true"][key] > crowd[name][key] for name in models for key in ("precision", "recall", "coverage"))
+assert all((reading["glasses"] == 1).sum() <= 3 for reading in seen.values())  # 6 of 300 would be right
+
+# %% [markdown]
 # Three hundred pictures are too few for a group of 1 %: section 1 said so. This is what five thousand of each say, the probe's errors taken
 # out by (2), and with intervals (`minidiff reproduce coverage`):
 #
 # <!-- results: coverage rates -->
+#
+# | model | glasses | glasses, as read | hat | hat, as read | baby | baby, as read |
+# | --- | --: | --: | --: | --: | --: | --: |
+# | critters-pixels | 0.1 % | 0.1 % | 0.1 % | 0.1 % | 1.8 % | 1.2 % |
+# | critters-latents | 0.2 % | 0.2 % | 0.1 % | 0.1 % | 1.6 % | 1.1 % |
+# | critters-gan, psi 1 | 0.0 % | 0.0 % | 0.0 % | 0.0 % | 2.7 % | 1.8 % |
+# | critters-gan, psi 0.7 | 0.1 % | 0.1 % | 0.0 % | 0.0 % | 0.7 % | 0.5 % |
+# | critters-vae | 0.0 % | 0.0 % | 0.4 % | 0.4 % | 5.8 % | 3.8 % |
+# | truth | 2.0 % | - | 1.0 % | - | 0.9 % | - |
+# | true pictures | 2.1 % | - | 0.9 % | - | 0.8 % | - |
+# | probe, caught | 100.0 % | - | 100.0 % | - | 64.9 % | - |
+# | probe, spared | 100.0 % | - | 100.0 % | - | 99.9 % | - |
+#
 # <!-- end -->
 #
-# TODO text
+# Everybody leaves glasses and hats out. Diffusion draws a tenth of the glasses that there should be, in pixels and in latents; the GAN and
+# the VAE draw fewer still, though five thousand pictures are hardly enough to tell (the intervals touch). So the sentence "diffusion
+# covers rare groups" is half true: more of them than a GAN does, and far from what there is, after half an hour of training on one core each.
+#
+# Babies look different: all draw too many of them, the VAE seven times too many. Do not believe it. (2) takes for granted that the judge errs on
+# a model's pictures as it errs on true ones, and the probe, which catches two of three babies, calls a soft, small face a
+# baby. No correction knows what the judge makes of pictures that nobody ever saw.
 #
 # ## 7. Who can be led to them?
 #
@@ -426,14 +458,40 @@ for name, model in {"latents": models["latents"], "GAN": gan}.items():
     led[name] = last.images().clamp(-1, 1)
     print(name, "with glasses:", int((read_all(probe, led[name])["glasses"] == 1).sum()), "of 6")
 plot.grid(list(led.values()), row_labels=list(led), alt="Six pictures by each of two models, led to cats with glasses.")
+arrived = {name: int((read_all(probe, images)["glasses"] == 1).sum()) for name, images in led.items()}
+assert arrived["latents"] >= 2 and arrived["latents"] > arrived["GAN"]
 
 # %% [markdown]
 # That was a taste. At equal network calls, for all groups and judged by the probe, which led nobody:
 #
 # <!-- results: coverage guided -->
+#
+# | model and group | success | cats | precision | diversity | Frechet | kernel | calls | s |
+# | --- | --: | --: | --: | --: | --: | --: | --: | --: |
+# | critters-pixels, glasses | 27.5 % | 75.0 % | 45.5 % | 0.825 | 42.2 | 68.2 | 150 | 0.684 s |
+# | critters-latents, glasses | 60.0 % | 85.0 % | 20.8 % | 0.877 | 35.3 | 39.5 | 150 | 0.425 s |
+# | critters-gan, psi 1, glasses | 15.0 % | 85.0 % | 16.7 % | 0.806 | 64.3 | 111 | 150 | 1.24 s |
+# | critters-vae, glasses | 0.0 % | 97.5 % | - | - | 59.7 | 127 | 150 | 0.833 s |
+# | true pictures, glasses | - | - | - | - | 1.27 | -0.486 | - | - |
+# | critters-pixels, hat | 22.5 % | 65.0 % | 11.1 % | 0.841 | 57.3 | 104 | 150 | 0.726 s |
+# | critters-latents, hat | 35.0 % | 70.0 % | 28.6 % | 0.824 | 51.8 | 80.8 | 150 | 0.41 s |
+# | critters-gan, psi 1, hat | 5.0 % | 60.0 % | 0.0 % | 1.38 | 65.4 | 143 | 150 | 1.23 s |
+# | critters-vae, hat | 25.0 % | 87.5 % | 30.0 % | 0.844 | 56.5 | 117 | 150 | 0.857 s |
+# | true pictures, hat | - | - | - | - | 1.31 | -0.21 | - | - |
+# | critters-pixels, baby | 5.0 % | 80.0 % | 50.0 % | 0.755 | 48.1 | 95.3 | 150 | 0.701 s |
+# | critters-latents, baby | 0.0 % | 77.5 % | - | - | 48.2 | 89.1 | 150 | 0.411 s |
+# | critters-gan, psi 1, baby | 15.0 % | 60.0 % | 16.7 % | 0.709 | 37.6 | 51.9 | 150 | 1.2 s |
+# | critters-vae, baby | 0.0 % | 87.5 % | - | - | 65.2 | 146 | 150 | 0.831 s |
+# | true pictures, baby | - | - | - | - | 1.5 | 0.00464 | - | - |
+# | critters-latents at 1800 calls, glasses | 90.0 % | 85.0 % | 25.0 % | 0.966 | 32.2 | 33.8 | 1800 | 4.92 s |
+#
 # <!-- end -->
 #
-# TODO text
+# What a model hardly draws it may be able to draw. At 150 calls the latent model arrives at glasses in more than half of the chains, pixels in a
+# quarter, the GAN in one of seven, the VAE never; at 1,800 calls, in nine of ten. This is the paper's claim, and it holds here for glasses and for
+# hats. It does not for babies, where no one arrives often and the GAN most often. And look at the other columns: who arrives pays in looks. The
+# Frechet distance to true cats with glasses is thirty, that of true ones to each other about one; a strong wish makes
+# harsh pictures.
 #
 # ## 8. Somebody in particular
 #
@@ -442,17 +500,64 @@ plot.grid(list(led.values()), row_labels=list(led), alt="Six pictures by each of
 # *arrived* when it is as near to these as the median of true pictures.
 #
 # <!-- results: coverage individuals -->
+#
+# | model | reached | recognised | cosine | species | pattern | coat | eye | h | calls | s |
+# | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+# | critters-pixels | 31.5 % | 78.5 % | 0.804 | 88.0 % | 50.0 % | 0.74 | 0.49 | 0.01 | 150 | 0.629 s |
+# | critters-latents | 13.5 % | 51.0 % | 0.634 | 78.5 % | 44.5 % | 0.56 | 0.50 | 0.02 | 150 | 0.314 s |
+# | critters-gan, psi 1 | 6.0 % | 34.5 % | 0.592 | 54.5 % | 33.5 % | 0.23 | 0.16 | 0.02 | 150 | 0.721 s |
+# | critters-vae | 64.0 % | 96.0 % | 0.899 | 89.0 % | 46.5 % | 0.75 | 0.56 | 0.01 | 150 | 0.323 s |
+# | critters-latents at 1800 calls | 47.5 % | 94.5 % | 0.884 | 98.5 % | 58.0 % | 0.89 | 0.63 | - | 1800 | 3.71 s |
+# | true pictures | 50.5 % | 96.5 % | 0.893 | 100.0 % | 100.0 % | 0.994 | 0.980 | - | - | - |
+# | strangers | 0.0 % | 0.5 % | 0.0301 | 33.0 % | 26.0 % | 0.08 | -0.03 | - | - | - |
+#
 # <!-- end -->
 #
-# TODO text
-#
+# A surprise, and not the paper's: the **VAE** gets to most animals, and soonest. Its code is 128 numbers, and nearly linear: a short walk goes a long way.
+# The GAN gets to fewest, as the paper says. The latent model needs twelve times the calls to come nearly as near as true pictures do,
+# and pixels lie between. But compare the columns on the right, which ask the probe: the pattern is the animal's own in about half of the
+# pictures, whoever drew them. The identity network led, and it flatters. **To reach is not to draw**: the VAE reaches whom it could never draw sharply.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+study = results.read("coverage", next(path for path in (Path("results"), Path("../results")) if path.is_dir()))
+goals = {"glasses": "guided/{}/glasses/success", "hat": "guided/{}/hat/success", "somebody": "individuals/{}/reached"}
+who = {"critters-pixels": "pixels", "critters-latents": "latents", "critters-gan, psi 1": "GAN", "critters-vae": "VAE"}
+share_of = {name: [study[path.format(key)].value for path in goals.values()] for key, name in who.items()}
+fig, ax = plot.figure(7, 2.6)
+for index, (name, values) in enumerate(share_of.items()):
+    places = [k + 0.2 * (index - 1.5) for k in range(len(goals))]
+    ax.bar(
+        places,
+        values,
+        0.2,
+        label=name,
+        color=plot.COLOURS[index],
+        hatch=("", "//", "..", "xx")[index],
+        edgecolor="white",
+    )
+ax.set_xticks(range(len(goals)), list(goals))
+ax.set(ylabel="share that arrives", ylim=(0, 1))
+ax.legend(frameon=False, fontsize="small")
+plot.show(fig, alt="Bars: to glasses and hats the latent model is led most often, to somebody in particular the VAE.")
+
+# %%
+assert study["rates/critters-latents/glasses"].value < 0.2 * P
+low = study["rates/critters-latents/glasses"].interval[0]
+assert study["rates/critters-gan, psi 1/glasses"].value < low < P
+for goal in (0, 1):
+    assert share_of["latents"][goal] == max(values[goal] for values in share_of.values())
+assert share_of["VAE"][2] == max(values[2] for values in share_of.values()) > share_of["GAN"][2]
+assert study["guided/critters-latents at 1800 calls/glasses/success"].value >= 0.8
+
+# %% [markdown]
 # ## Summary
 #
 # 1. Nothing seen in $n$ pictures rules out rates above $3/n$, no more. A judge's errors are taken out by (2), and cost precision.
 # 2. One network with bounded slope must leave a rare group out or draw monsters; many small steps multiply their slopes.
 # 3. Precision and density ask whether what is drawn is real, recall and coverage whether what is real is drawn. They see what
 #    their features see.
-# 4. TODO
+# 4. Here all models leave rare groups out, the GAN most. Diffusion in latents can be led to them best; to single animals a VAE, which
+#    draws none of them well. Say which of these you mean when you say that a model "covers" something.
 #
 # | here | elsewhere |
 # |---|---|
