@@ -21,8 +21,8 @@
 #
 # **Two in a hundred wear glasses. Does your model draw two in a hundred? And if not: can it draw them at all?**
 #
-# A model may draw splendid pictures and never draw a baby. You will not see it: who looks at pictures sees what is there. Below,
-# sixteen critters. Five times.
+# A model may draw splendid pictures and never draw a baby. You will not see it: who looks at pictures sees what is
+# there. Below, sixteen critters. Five times.
 
 # %%
 import math
@@ -103,14 +103,14 @@ assert widths[100] > 0.05 and widths[3000] < 0.011
 # %% [markdown]
 # ## 2. A judge that errs
 #
-# Nobody counts thousands of pictures by hand. The probe does, and it errs. That hurts most where it is least expected: with
-# 2 % glasses, a false alarm in one of a hundred others adds half as many again. If the judge catches a share $s$ of the members and spares a
-# share $c$ of the others, it reads
+# Nobody counts thousands of pictures by hand. The probe does, and it errs. That hurts most where it is least
+# expected: with 2 % glasses, a false alarm in one of a hundred others adds half as many again. If the judge catches a
+# share $s$ of the members and spares a share $c$ of the others, it reads
 #
 # $$ q = p\,s + (1-p)(1-c), \qquad\text{so}\qquad p = \frac{q + c - 1}{s + c - 1} \tag{2}$$
 #
-# (Rogan and Gladen, 1978). $s$ and $c$ are counted where the truth is known. To see it work, we blind the probe a little: it sees the
-# world through a mist.
+# (Rogan and Gladen, 1978). $s$ and $c$ are counted where the truth is known. To see it work, we blind the probe a
+# little: it sees the world through a mist.
 
 # %%
 probe = minidiff.load("critters-probe")
@@ -139,22 +139,22 @@ assert abs(right.value - truth) < abs(q.value - truth)
 #
 # ## 3. One number, two groups, one network
 #
-# Now the model. The smallest world with a rare group is one number: 98 % of the world lies around $-1$, 2 % around $+1$, each with a
-# spread of 0.1. A GAN is **one** network, from a standard normal code to the number. What is the best it can do? The only
-# increasing map that makes this world of $z$ is
+# Now the model. The smallest world with a rare group is one number: 98 % of the world lies around $-1$, 2 % around
+# $+1$, each with a spread of 0.1. A GAN is **one** network, from a standard normal code to the number. What is the
+# best it can do? The only increasing map that makes this world of $z$ is
 #
 # $$ G(z) = F^{-1}(\Phi(z)), \tag{3}$$
 #
-# with the distribution functions of both. It stays near $-1$ up to $z = 2.05$ and then *jumps*. A network cannot jump: it is
-# continuous, and its slope is at most some $L$. So somewhere between the groups it draws what is in neither. How much, at least?
-# To cross a gap of width $g$ it needs a stretch of codes of length $g / L$. If $r$ is the share that arrives on the far side, the
-# stretch ends at $t = \Phi^{-1}(1 - r)$, and holds
+# with the distribution functions of both. It stays near $-1$ up to $z = 2.05$ and then *jumps*. A network cannot
+# jump: it is continuous, and its slope is at most some $L$. So somewhere between the groups it draws what is in
+# neither. How much, at least? To cross a gap of width $g$ it needs a stretch of codes of length $g / L$. If $r$ is
+# the share that arrives on the far side, the stretch ends at $t = \Phi^{-1}(1 - r)$, and holds
 #
 # $$ m \;\ge\; \Phi(t) - \Phi\!\big(t - g / L\big). \tag{4}$$
 #
-# In a hundred dimensions it is the same formula: of all sets of codes with a given share, a half-space has the thinnest skin (the
-# Gaussian isoperimetric inequality; for GANs: Tanielian et al., 2020). A rare group is expensive: far out on the bell curve the skin
-# is thick in comparison with what lies behind it.
+# In a hundred dimensions it is the same formula: of all sets of codes with a given share, a half-space has the
+# thinnest skin (the Gaussian isoperimetric inequality; for GANs: Tanielian et al., 2020). A rare group is expensive:
+# far out on the bell curve the skin is thick in comparison with what lies behind it.
 
 # %%
 P, GAP = 0.02, 1.4  # between -0.7 and 0.7 lies next to nothing of the world
@@ -172,8 +172,9 @@ for slope in (1, 2, 4, 16, 64):
 assert monsters(P, 4) > P and monsters(P, 64) < 0.002
 
 # %% [markdown]
-# With a slope of 4 there are more monsters than members. A GAN's critic punishes monsters, so what would you do in the generator's place? Train
-# one and see. The rules of the game are those of the package's GANs (R3GAN; Huang et al., 2024).
+# With a slope of 4 there are more monsters than members. A GAN's critic punishes monsters, so what would you do in
+# the generator's place? Train one and see. The rules of the game are those of the package's GANs (R3GAN; Huang et
+# al., 2024).
 
 
 # %%
@@ -230,8 +231,8 @@ for net in nets:
 # %% [markdown]
 # ### Many small steps
 #
-# A diffusion model has no such excuse and needs none: fifty slopes multiply. In one dimension its ODE *is* the map (3), if the
-# denoiser is the best one, which we know in closed form (lesson 4).
+# A diffusion model has no such excuse and needs none: fifty slopes multiply. In one dimension its ODE *is* the map
+# (3), if the denoiser is the best one, which we know in closed form (lesson 4).
 
 # %%
 ideal = IdealDenoiser(linear(), torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1), 0.1, weights=torch.tensor([1 - P, P]))
@@ -266,15 +267,17 @@ assert error < 0.1 and abs(rows[100][0] - P) < 0.002 and rows[100][1] < 0.002 an
 assert rows[100][2] > 10 * census(nets[0])[2]
 
 # %% [markdown]
-# Each of the three GANs pays in one way or the other: it leaves members out, or draws monsters for them, and never fewer than (4)
-# demands. (Which of the two it is depends on the seed, and even on how your machine rounds.) The chain needs twenty steps or so: with five it draws monsters like a GAN. That a *trained* chain finds these slopes is not proved
-# by this. But it may, and a single network may not.
+# Each of the three GANs pays in one way or the other: it leaves members out, or draws monsters for them, and never
+# fewer than (4) demands. (Which of the two it is depends on the seed, and even on how your machine rounds.) The chain
+# needs twenty steps or so: with five it draws monsters like a GAN. That a *trained* chain finds these slopes is not
+# proved by this. But it may, and a single network may not.
 #
 # ## 4. Four numbers for two crowds
 #
-# For pictures nobody knows the two groups beforehand. Look at features instead (the probe's, 64 numbers a picture), and ask two
-# questions of each crowd, the real one and the drawn one: *is the drawn one where real ones are? Is there a drawn one where a real
-# one is?* Around each point lies a ball, out to its $k$-th nearest neighbour of its own crowd.
+# For pictures nobody knows the two groups beforehand. Look at features instead (the probe's, 64 numbers a picture),
+# and ask two questions of each crowd, the real one and the drawn one: *is the drawn one where real ones are? Is there
+# a drawn one where a real one is?* Around each point lies a ball, out to its $k$-th nearest neighbour of its own
+# crowd.
 #
 # | | counts | asks |
 # |---|---|---|
@@ -323,9 +326,10 @@ assert abs(mine["coverage"] - manifold.expected_coverage(1000, 1000)) < 0.02
 #
 # ## 5. What would you see if ...
 #
-# Six crowds of five hundred pictures, made of true ones, against five hundred others. One crowd is as it should be. In the
-# others a "model" ... has left all dogs out · draws twenty pictures over and over · stays near the average (a *truncated* GAN) · blurs · has
-# learned the real pictures by heart. Which is which? You have the four numbers and the share of dogs that the probe reads.
+# Six crowds of five hundred pictures, made of true ones, against five hundred others. One crowd is as it should be.
+# In the others a "model" ... has left all dogs out · draws twenty pictures over and over · stays near the average (a
+# *truncated* GAN) · blurs · has learned the real pictures by heart. Which is which? You have the four numbers and the
+# share of dogs that the probe reads.
 
 # %%
 third, dogs = slice(2000, 2500), factors.species == 1
@@ -353,11 +357,12 @@ for letter, name in zip("UVWXYZ", order):
 # *Write six names down before you scroll on.*
 #
 # ```{dropdown} Answers
-# **W** has learned by heart: it is too good. True pictures do not get ones from each other. **X** draws twenty pictures: each is real (no
-# loss of precision), and hardly any real one has a neighbour. **Z** has no dogs: they are a third of the world, and a third of the
-# recall is gone. **U** stays near the average: it has all species, it is denser than the world, and what is far from the middle
-# is missing. **V** is as it should be, and **Y** blurs: it loses a little of everything. If you confused these two you are in good company: the probe looks at what critters are like, not
-# at how sharp they are. Four numbers see what their features see.
+# **W** has learned by heart: it is too good. True pictures do not get ones from each other. **X** draws twenty
+# pictures: each is real (no loss of precision), and hardly any real one has a neighbour. **Z** has no dogs: they are
+# a third of the world, and a third of the recall is gone. **U** stays near the average: it has all species, it is
+# denser than the world, and what is far from the middle is missing. **V** is as it should be, and **Y** blurs: it
+# loses a little of everything. If you confused these two you are in good company: the probe looks at what critters
+# are like, not at how sharp they are. Four numbers see what their features see.
 # ```
 
 # %%
@@ -372,8 +377,9 @@ assert 0 < right["precision"] - found["blurred"]["precision"] < 0.15
 # %% [markdown]
 # ## 6. Who draws them?
 #
-# Four models that saw the same world: cats, dogs and wild ones, 2 % with glasses, 1 % with a hat, 1 % babies. Diffusion in pixels and in
-# latents, a GAN in the same latents, a VAE. None is told a thing; the GAN can be truncated (lesson 8).
+# Four models that saw the same world: cats, dogs and wild ones, 2 % with glasses, 1 % with a hat, 1 % babies.
+# Diffusion in pixels and in latents, a GAN in the same latents, a VAE. None is told a thing; the GAN can be truncated
+# (lesson 8).
 
 # %%
 gan = minidiff.load("critters-gan")
@@ -400,9 +406,10 @@ for name, reading in seen.items():
 # %% [markdown]
 # *What is wrong with each? Say it in the words of section 4.*
 #
-# The latent model comes nearest in all four. The GAN's pictures are nearly as real, but it has half the recall: it draws less of
-# what there is. Truncated, it is a little more real still, and hardly anything is left: you have seen "near the average" in section 5. The
-# VAE covers little because so little that is sharp lies near what it draws. And nobody is near the true pictures' numbers.
+# The latent model comes nearest in all four. The GAN's pictures are nearly as real, but it has half the recall: it
+# draws less of what there is. Truncated, it is a little more real still, and hardly anything is left: you have seen
+# "near the average" in section 5. The VAE covers little because so little that is sharp lies near what it draws. And
+# nobody is near the true pictures' numbers.
 
 # %%
 assert crowd["latents"]["recall"] > crowd["GAN"]["recall"] + 0.15 and crowd["GAN, psi 0.5"]["recall"] < 0.2
@@ -414,8 +421,8 @@ assert all(crowd["true"][key] > crowd[name][key] for name in models for key in (
 assert all((reading["glasses"] == 1).sum() <= 3 for reading in seen.values())  # 6 of 300 would be right
 
 # %% [markdown]
-# Three hundred pictures are too few for a group of 1 %: section 1 said so. This is what five thousand of each say, the probe's errors taken
-# out by (2), and with intervals (`minidiff reproduce coverage`):
+# Three hundred pictures are too few for a group of 1 %: section 1 said so. This is what five thousand of each say,
+# the probe's errors taken out by (2), and with intervals (`minidiff reproduce coverage`):
 #
 # <!-- results: coverage rates -->
 #
@@ -433,19 +440,20 @@ assert all((reading["glasses"] == 1).sum() <= 3 for reading in seen.values())  #
 #
 # <!-- end -->
 #
-# Everybody leaves glasses and hats out. Diffusion draws a tenth of the glasses that there should be, in pixels and in latents; the GAN and
-# the VAE draw fewer still, though five thousand pictures are hardly enough to tell (the intervals touch). So the sentence "diffusion
-# covers rare groups" is half true: more of them than a GAN does, and far from what there is, after half an hour of training on one core each.
+# Everybody leaves glasses and hats out. Diffusion draws a tenth of the glasses that there should be, in pixels and in
+# latents; the GAN and the VAE draw fewer still, though five thousand pictures are hardly enough to tell (the
+# intervals touch). So the sentence "diffusion covers rare groups" is half true: more of them than a GAN does, and far
+# from what there is, after half an hour of training on one core each.
 #
-# Babies look different: all draw too many of them, the VAE seven times too many. Do not believe it. (2) takes for granted that the judge errs on
-# a model's pictures as it errs on true ones, and the probe, which catches two of three babies, calls a soft, small face a
-# baby. No correction knows what the judge makes of pictures that nobody ever saw.
+# Babies look different: all draw too many of them, the VAE seven times too many. Do not believe it. (2) takes for
+# granted that the judge errs on a model's pictures as it errs on true ones, and the probe, which catches two of three
+# babies, calls a soft, small face a baby. No correction knows what the judge makes of pictures that nobody ever saw.
 #
 # ## 7. Who can be led to them?
 #
-# A model that never draws glasses unasked may still be able to. Lesson 11 leads it there: "a cat wearing glasses" for CLIP, and
-# Langevin's steps on the code. One new word: a chain may *begin* at the best of several random codes (`candidates=`). It is the
-# cheapest guidance there is, and no step as small as Langevin's turns a dog into a cat.
+# A model that never draws glasses unasked may still be able to. Lesson 11 leads it there: "a cat wearing glasses" for
+# CLIP, and Langevin's steps on the code. One new word: a chain may *begin* at the best of several random codes
+# (`candidates=`). It is the cheapest guidance there is, and no step as small as Langevin's turns a dog into a cat.
 
 # %%
 wish = 1000 * energies.clip(minidiff.load("critters-clip"), "a cat wearing glasses", copies=2)
@@ -487,17 +495,17 @@ assert arrived["latents"] >= 2 and arrived["latents"] > arrived["GAN"]
 #
 # <!-- end -->
 #
-# What a model hardly draws it may be able to draw. At 150 calls the latent model arrives at glasses in more than half of the chains, pixels in a
-# quarter, the GAN in one of seven, the VAE never; at 1,800 calls, in nine of ten. This is the paper's claim, and it holds here for glasses and for
-# hats. It does not for babies, where no one arrives often and the GAN most often. And look at the other columns: who arrives pays in looks. The
-# Frechet distance to true cats with glasses is thirty, that of true ones to each other about one; a strong wish makes
-# harsh pictures.
+# What a model hardly draws it may be able to draw. At 150 calls the latent model arrives at glasses in more than half
+# of the chains, pixels in a quarter, the GAN in one of seven, the VAE never; at 1,800 calls, in nine of ten. This is
+# the paper's claim, and it holds here for glasses and for hats. It does not for babies, where no one arrives often
+# and the GAN most often. And look at the other columns: who arrives pays in looks. The Frechet distance to true cats
+# with glasses is thirty, that of true ones to each other about one; a strong wish makes harsh pictures.
 #
 # ## 8. Somebody in particular
 #
-# The rarest group has one member. The world has 2,000 animals, whom all models met about 25 times each. Can a model draw *this* one? The identity
-# energy of lesson 11 leads two hundred chains to two hundred animals. The pictures that lead are not those that judge: one has
-# *arrived* when it is as near to these as the median of true pictures.
+# The rarest group has one member. The world has 2,000 animals, whom all models met about 25 times each. Can a model
+# draw *this* one? The identity energy of lesson 11 leads two hundred chains to two hundred animals. The pictures that
+# lead are not those that judge: one has *arrived* when it is as near to these as the median of true pictures.
 #
 # <!-- results: coverage individuals -->
 #
@@ -513,10 +521,11 @@ assert arrived["latents"] >= 2 and arrived["latents"] > arrived["GAN"]
 #
 # <!-- end -->
 #
-# A surprise, and not the paper's: the **VAE** gets to most animals, and soonest. Its code is 128 numbers, and nearly linear: a short walk goes a long way.
-# The GAN gets to fewest, as the paper says. The latent model needs twelve times the calls to come nearly as near as true pictures do,
-# and pixels lie between. But compare the columns on the right, which ask the probe: the pattern is the animal's own in about half of the
-# pictures, whoever drew them. The identity network led, and it flatters. **To reach is not to draw**: the VAE reaches whom it could never draw sharply.
+# A surprise, and not the paper's: the **VAE** gets to most animals, and soonest. Its code is 128 numbers, and nearly
+# linear: a short walk goes a long way. The GAN gets to fewest, as the paper says. The latent model needs twelve times
+# the calls to come nearly as near as true pictures do, and pixels lie between. But compare the columns on the right,
+# which ask the probe: the pattern is the animal's own in about half of the pictures, whoever drew them. The identity
+# network led, and it flatters. **To reach is not to draw**: the VAE reaches whom it could never draw sharply.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 study = results.read("coverage", next(path for path in (Path("results"), Path("../results")) if path.is_dir()))

@@ -9,6 +9,7 @@ from minidiff.evaluation.studies.marks import FACTORS
 
 FOLDER = Path(__file__).parents[2] / "results"
 CASES = ("cat-dog", "wild-dog")
+LED = ("critters-pixels", "critters-latents", "critters-gan, psi 1", "critters-vae")
 KEPT = {
     "success": 0.98, "background": 0.95, "coat": 0.95, "position": 0.85, "size": 0.85, "tilt": 0.6, "gaze": 0.6,
     "accessories": 0.95,
@@ -113,3 +114,27 @@ def test_cyclediffusion_kept_to_the_places_in_question_edits_best():
         assert found["editing/best/local/product"].value > found[f"editing/best/{rival}/product"].value, rival
     chosen, taken = (found[f"editing/search/{which}/both"].value for which in ("selected", "unselected"))
     assert chosen > taken
+
+
+def test_diffusion_in_latents_covers_more_than_a_gan_and_can_be_led_to_what_it_leaves_out():
+    found = shipped("coverage")
+    latents, gan, truth = (f"rates/{name}/glasses" for name in ("critters-latents", "critters-gan, psi 1", "truth"))
+    assert found[gan].value < found[latents].interval[0]
+    assert found[latents].interval[1] < 0.25 * found[truth].value  # and this is what it falls short of
+    assert found["crowd/critters-latents/recall"].value > 2 * found["crowd/critters-gan, psi 1/recall"].value
+    truncated, whole = (f"crowd/critters-gan, psi {psi}" for psi in ("0.7", "1"))
+    assert found[f"{truncated}/precision"].value > found[f"{whole}/precision"].value
+    assert found[f"{truncated}/recall"].value < 0.5 * found[f"{whole}/recall"].value
+    for group in ("glasses", "hat"):
+        led = {name: found[f"guided/{name}/{group}/success"].value for name in LED}
+        assert max(led, key=led.get) == "critters-latents"
+    assert found["guided/critters-latents at 1800 calls/glasses/success"].value >= 0.8
+    assert found["guided/critters-latents at 1800 calls/glasses/frechet"].value < 40
+
+
+def test_a_vae_is_led_to_most_individuals_and_a_gan_to_fewest():
+    found = shipped("coverage")
+    reached = {name: found[f"individuals/{name}/reached"].value for name in LED}
+    assert max(reached, key=reached.get) == "critters-vae" and min(reached, key=reached.get) == "critters-gan, psi 1"
+    near = {name: found[f"individuals/{name}/cosine"].value for name in ("true pictures", "critters-latents at 1800 calls")}
+    assert near["critters-latents at 1800 calls"] > near["true pictures"] - 0.02
