@@ -25,7 +25,7 @@ def test_the_zoo_holds_what_recipes_make_and_nothing_else():
     assert set(zoo.names()) <= set(RECIPES)
     files = {path.name for path in zoo.WEIGHTS.glob("*.safetensors")}
     assert files == {entry["file"] for entry in zoo.manifest().values()}
-    assert sum(entry["bytes"] for entry in zoo.manifest().values()) <= 95e6
+    assert sum(entry["bytes"] for entry in zoo.manifest().values()) <= 96e6  # of the 100 that PyPI takes
 
 
 @pytest.mark.parametrize("name", zoo.names())

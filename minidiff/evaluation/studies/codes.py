@@ -48,10 +48,10 @@ QUICK = {"n": 8, "steps": 5, "etas": (0.0, 0.5), "parts_etas": (0.5,), "statisti
 
 
 def study(
-    n: int = 500,
+    n: int = 400,
     steps: int = 30,
     etas: Sequence[float] = (0.0, 0.1, 0.5, 1.0),
-    parts_etas: Sequence[float] = (0.1, 0.5, 1.0),
+    parts_etas: Sequence[float] = (0.1, 1.0),
     domains: Sequence[str] = ("cat", "dog", "wild"),
     families: Sequence[str] = ("vae", "flow", "gan"),
     family_eta: float = 0.1,
