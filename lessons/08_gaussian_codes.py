@@ -546,7 +546,9 @@ for name, entry in zoo.manifest().items():
     back = "none" if not hasattr(model, "encode") else "search"
     if back != "none" and entry["kind"] != "gan":
         x = images.clamp(-1, 1)
-        error[name] = (model.decode(model.encode(x)) - model.to_images(model.to_latents(x))).square().mean().sqrt().item()
+        error[name] = (
+            (model.decode(model.encode(x)) - model.to_images(model.to_latents(x))).square().mean().sqrt().item()
+        )
         back = f"{error[name]:.0e}"
     print(f"{name:18}{entry['kind']:10}{str(tuple(z.shape[1:])):18}{z[0].numel():8}{model.calls:7}   {back}")
 exact = [name for name in error if name not in ("critters-vae", "critters-diffae")]
