@@ -29,6 +29,7 @@
 # %%
 import math
 from itertools import combinations, zip_longest
+from pathlib import Path
 
 import ipywidgets as widgets
 import torch
@@ -38,6 +39,7 @@ import minidiff
 from minidiff import plot, zoo
 from minidiff.codes import code_statistics, difference, lerp, predicted_std, slerp
 from minidiff.data.critters import Critters
+from minidiff.evaluation import results
 from minidiff.evaluation.probes import columns_correlation, read_all
 from minidiff.evaluation.studies.common_space import kept, parts_of
 from minidiff.evaluation.studies.marks import FACTORS
@@ -275,8 +277,8 @@ assert miss.abs().max() < 0.03 and half[1.0] == sorted(set(half[1.0]))  # the na
 assert shares[1.0][0].max() < 0.02 and shares[0.1][0].min() > 0.5
 
 # %% [markdown]
-# *Left: wide coordinates are decided early and narrow ones late; the dots are equation 1 below. Right: nearly everything is in
-# $x_T$.*
+# *Left: wide coordinates are decided early and narrow ones late; the dots are equation 1 below. Right: nearly
+# everything is in $x_T$.*
 #
 # Equation 1 takes one line. With $\eta = 1$ and small steps a state $x_t$ of the sampler is distributed as noised data,
 # and what it settles of $x_0$ is what the perfect denoiser sees in it:
@@ -349,9 +351,9 @@ assert mild_start["background"] > 0.8 and sum(mild_start.values()) / len(FACTORS
 # *Read the table by columns: which part of the code has most to say about this factor?*
 #
 # It is as the Gaussian said. At $\eta = 1$ the start says nothing, though the sampler begins there. The background is
-# wide and is settled in the early blocks; the eyes follow in the middle. The late blocks change texture that no factor
-# names. And with $\eta = 0.1$ the start alone holds most of what the probe can read. "The latent space of a diffusion model" is two
-# different things, then, and $\eta$ chooses between them.
+# wide and is settled in the early blocks; the eyes follow in the middle. The late blocks change texture that no
+# factor names. And with $\eta = 0.1$ the start alone holds most of what the probe can read. "The latent space of a
+# diffusion model" is two different things, then, and $\eta$ chooses between them.
 #
 # No part alone keeps much of the pose: for that, early and middle blocks have to come together.
 #
@@ -377,19 +379,20 @@ for eta in (1.0, 0.1):
 assert found.std[-2] > 2  # the last noise at eta = 0.1
 
 # %% [markdown]
-# The early blocks are standard normal, as far as one can tell. The last noises are not: they grow like $1/\eta$, because
-# what the model could not foresee is divided by a small $\sigma$. (On the grid published with the paper the last one has
-# a std of about $2/\eta$.) The cats' noises are smaller than the Gaussian's of width 1, because their latents hang
-# together and a network can foresee more. And if the path is drawn with *independent* noises (Huberman-Spiegelglas et al., 2024), neighbours pull against
-# each other, with a correlation of about $-\tfrac12$. Such codes decode to their pictures, but they are no points of the
-# shell. Lesson 9 derives all three.
+# The early blocks are standard normal, as far as one can tell. The last noises are not: they grow like $1/\eta$,
+# because what the model could not foresee is divided by a small $\sigma$. (On the grid published with the paper the
+# last one has a std of about $2/\eta$.) The cats' noises are smaller than the Gaussian's of width 1, because their
+# latents hang together and a network can foresee more. And if the path is drawn with *independent* noises
+# (Huberman-Spiegelglas et al., 2024), neighbours pull against each other, with a correlation of about $-\tfrac12$.
+# Such codes decode to their pictures, but they are no points of the shell. Lesson 9 derives all three.
 #
 # ## 6. Models that never met
 #
-# Back to the first picture. The paper's boldest claim is that a **common latent space** emerges: the same code means the
-# same to models of related domains. (Zhang et al., 2023, saw it between models of *one* domain.) We can measure it. Decode 64 codes with the three models, read the factors, and
-# correlate across models, code by code. What is chance? Compare each picture with that of *another* code: there are 63
-# ways to shift the list, and a true agreement must beat the best of them.
+# Back to the first picture. The paper's boldest claim is that a **common latent space** emerges: the same code means
+# the same to models of related domains. (Zhang et al., 2023, saw it between models of *one* domain.) We can measure
+# it. Decode 64 codes with the three models, read the factors, and correlate across models, code by code. What is
+# chance? Compare each picture with that of *another* code: there are 63 ways to shift the list, and a true agreement
+# must beat the best of them.
 
 # %%
 pairs = list(combinations(species, 2))
@@ -441,8 +444,62 @@ print(
 # data and the schedule; nothing of the training is in it. Two data sets whose covariances are alike have maps that are
 # alike. All three models work in the latents of *one* autoencoder, where the background lies in the same direction for
 # all species: one code, one background. What each species draws in its own way, each model maps in its own way.
-# Lesson 10 turns this into a method and shows where it breaks; `minidiff reproduce codes` measures it with intervals.
+# Lesson 10 turns this into a method and shows where it breaks.
 #
+# If that is the reason, three things follow, and each can be measured (`minidiff reproduce codes`; small models, 400
+# codes each, $\eta = 0.1$). **The more alike two worlds are, the more they share.** Siblings are two models of cats,
+# each with cats and a seed of its own; relatives, cats and what lies half-way to dogs; strangers, cats and dogs that
+# stand on their heads:
+#
+# <!-- results: codes kinship -->
+#
+# | domains | background | coat | eye | position | size | tilt | gaze | smile | glasses | hat | pattern agrees |
+# | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+# | siblings | 0.92 | 0.93 | 0.85 | 0.83 | 0.81 | 0.85 | 0.81 | 0.81 | 0.58 | 0.65 | 80.2 % |
+# | relatives | 0.92 | 0.92 | 0.78 | 0.77 | 0.76 | 0.66 | 0.74 | 0.75 | 0.51 | 0.59 | 80.8 % |
+# | cat and dog | 0.90 | 0.87 | 0.72 | 0.55 | 0.64 | 0.53 | 0.59 | 0.46 | 0.48 | 0.61 | 78.5 % |
+# | strangers | 0.86 | 0.71 | 0.65 | 0.01 | 0.58 | -0.34 | 0.01 | -0.07 | 0.42 | 0.08 | 67.5 % |
+#
+# <!-- end -->
+#
+# Even siblings do not agree on all: what a model has not learned well is its own. Down the table pose and smile go
+# first, colours last. Of the strangers the colours alone are left, and the tilt is *reversed*: both lean to the same
+# side of the picture, and one of them stands on its head. **It must be there early**, as it comes from what is
+# simplest about the data. Cats and dogs along one training:
+#
+# <!-- results: codes training -->
+#
+# | training | background | coat | eye | position | size | tilt | gaze | smile | glasses | hat | pattern agrees |
+# | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+# | 50 steps, all pairs | 0.86 | 0.93 | 0.89 | 0.87 | 0.88 | 0.87 | 0.89 | 0.92 | 0.70 | 0.74 | 89.8 % |
+# | 50 steps, shuffled | 0.01 | -0.00 | 0.05 | -0.01 | -0.01 | -0.07 | 0.01 | -0.03 | 0.00 | 0.01 | 51.0 % |
+# | 100 steps, all pairs | 0.86 | 0.94 | 0.88 | 0.84 | 0.83 | 0.87 | 0.87 | 0.86 | 0.69 | 0.82 | 88.2 % |
+# | 100 steps, shuffled | 0.01 | 0.01 | 0.07 | -0.01 | -0.04 | -0.11 | -0.03 | -0.06 | -0.06 | 0.01 | 51.0 % |
+# | 200 steps, all pairs | 0.85 | 0.89 | 0.82 | 0.77 | 0.79 | 0.79 | 0.78 | 0.72 | 0.69 | 0.62 | 79.5 % |
+# | 200 steps, shuffled | 0.03 | 0.02 | 0.01 | -0.06 | 0.02 | -0.12 | -0.00 | 0.04 | 0.01 | -0.03 | 55.0 % |
+# | 500 steps, all pairs | 0.87 | 0.87 | 0.81 | 0.64 | 0.70 | 0.69 | 0.71 | 0.58 | 0.48 | 0.62 | 83.0 % |
+# | 500 steps, shuffled | -0.04 | 0.02 | 0.01 | -0.01 | 0.03 | -0.04 | 0.03 | 0.03 | 0.05 | -0.07 | 63.2 % |
+# | 1500 steps, all pairs | 0.90 | 0.87 | 0.72 | 0.55 | 0.64 | 0.53 | 0.59 | 0.46 | 0.48 | 0.61 | 78.5 % |
+# | 1500 steps, shuffled | -0.02 | 0.03 | 0.02 | -0.03 | 0.04 | -0.01 | 0.00 | -0.00 | 0.09 | -0.09 | 63.7 % |
+#
+# <!-- end -->
+#
+# It is there after fifty steps, when the pictures are smears, and it is *highest* there. The more a model learns of
+# what is special about dogs, the less its dogs have in common with the cats of the same codes. The common space does
+# not emerge; it is what is left. **And where nothing ties a code to the data there must be none**: that is section 8.
+
+# %%
+study = results.read("codes", next(path for path in (Path("results"), Path("../results")) if path.is_dir()))
+kin = {name: [study[f"kinship/{name}/{factor}"].value for factor in FACTORS] for name in
+       ("siblings", "relatives", "cat and dog", "strangers")}  # fmt: skip
+shared = {name: sum(values) / len(values) for name, values in kin.items()}
+print("mean correlation:", {name: round(value, 2) for name, value in shared.items()})
+assert shared["siblings"] > shared["relatives"] > shared["cat and dog"] > shared["strangers"] + 0.2
+assert study["kinship/strangers/background"].value > 0.8 and study["kinship/strangers/tilt"].value < -0.2
+early, late = ([study[f"training/{step}/all pairs/{factor}"].value for factor in FACTORS] for step in (50, 1500))
+assert min(early) > 0.8 and sum(late) < sum(early) - 1
+
+# %% [markdown]
 # ## 7. Directions
 #
 # **Arithmetic.** Take the 64 cats of the ODE and sort them by the green channel of their background: purple and red have
@@ -556,19 +613,40 @@ assert all(error[name] < 1e-4 for name in exact) and "critters-flow" in exact
 assert all(0.01 < error[name] < 0.3 for name in ("critters-vae", "critters-diffae"))
 
 # %% [markdown]
-# *back* is the error of the round trip (RMS; pictures are in [-1, 1]). Diffusion by DPM-Encoder and a normalizing flow are
-# exact up to rounding. A VAE's encoder is only near: 128 numbers do not hold a picture. A diffusion autoencoder runs its ODE
-# backwards, which is near in ten steps and nearer in more. A GAN has no way back and must search, step by step downhill; and in
-# a denoising-diffusion GAN (`ddgan`), whose four steps each draw a guess, nobody has built one.
+# *back* is the error of the round trip (RMS; pictures are in [-1, 1]). Diffusion by DPM-Encoder and a normalizing
+# flow are exact up to rounding. A VAE's encoder is only near: 128 numbers do not hold a picture. A diffusion
+# autoencoder runs its ODE backwards, which is near in ten steps and nearer in more. A GAN has no way back and must
+# search, step by step downhill; and in a denoising-diffusion GAN (`ddgan`), whose four steps each draw a guess,
+# nobody has built one.
 #
-# One network, many steps, or a chain of both: to `decode` it is all the same. What differs is what the numbers of a code *mean*.
-# In diffusion and in the flow they have a place in the picture. In a VAE and a GAN they are 128 numbers without a
-# place, and who trains the same network twice gets two codes that have nothing to do with each other. So section 6 is about
-# the former alone, as the next figures show: cats and dogs, in each family by two networks trained apart, decode the same
-# 400 codes (`minidiff reproduce codes`).
+# One network, many steps, or a chain of both: to `decode` it is all the same. What differs is what the numbers of a
+# code *mean*. In diffusion and in the flow they have a place in the picture. In a VAE and a GAN they are 128 numbers
+# without a place, and who trains the same network twice gets two codes that have nothing to do with each other. What
+# of section 6 is left in other families? Cats and dogs, in each family by two networks trained apart, decode the same
+# 400 codes:
 #
 # <!-- results: codes families -->
+#
+# | family | background | coat | eye | position | size | tilt | gaze | smile | glasses | hat | pattern agrees |
+# | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+# | latent diffusion, eta 0.1 | 0.95 | 0.78 | 0.60 | 0.44 | 0.48 | 0.39 | 0.41 | 0.39 | 0.54 | 0.68 | 56.9 % |
+# | vae | -0.06 | 0.10 | -0.01 | -0.04 | -0.00 | 0.17 | -0.02 | 0.02 | -0.01 | -0.02 | 58.5 % |
+# | vae, shuffled | 0.06 | 0.03 | 0.01 | -0.03 | -0.04 | 0.08 | 0.03 | 0.03 | 0.01 | 0.02 | 55.8 % |
+# | flow | -0.05 | -0.02 | -0.02 | 0.02 | -0.00 | 0.02 | -0.03 | -0.08 | 0.11 | -0.05 | 55.0 % |
+# | flow, shuffled | 0.03 | -0.00 | 0.02 | 0.04 | 0.00 | 0.11 | 0.03 | -0.02 | 0.05 | -0.05 | 52.8 % |
+# | gan | -0.00 | -0.00 | 0.05 | 0.00 | -0.04 | -0.12 | -0.02 | -0.06 | -0.02 | -0.05 | 55.8 % |
+# | gan, shuffled | -0.02 | -0.07 | -0.02 | 0.02 | -0.08 | -0.04 | -0.03 | -0.02 | -0.02 | -0.02 | 54.5 % |
+#
 # <!-- end -->
+
+# %%
+for family in ("vae", "flow", "gan"):
+    assert all(abs(study[f"family/{family}/all pairs/{factor}"].value) < 0.25 for factor in FACTORS), family
+
+# %% [markdown]
+# Not even the flow's, whose numbers have places: there are many invertible maps from the data to Gaussian numbers, and each
+# training finds one of them. The ODE of diffusion is *one* map, which the data alone fix.
+#
 #
 # ## 9. Walk from seed to seed
 #
@@ -666,8 +744,8 @@ assert sharp["D"] > 1.25 * max(sound) and sharp["F"] < 0.95 * min(sound)
 # 2. Codes live on a thin shell, $|z|^2 \approx d$. Walk on the sphere: straight lines leave it, and pictures fade.
 # 3. A coordinate is decided where its signal rises out of the noise: wide ones early, narrow ones late. A small $\eta$
 #    puts all of it into $x_T$.
-# 4. Models trained apart in one space of latents agree on the same codes: on wide things almost wholly, on small ones
-#    hardly.
+# 4. Diffusion models trained apart in one space of latents agree on the same codes: on wide things almost wholly, on small ones
+#    less, the more the more alike their worlds are, and most of all early in training. VAEs, flows and GANs do not.
 # 5. A few directions matter, and a direction found with one model moves the others.
 #
 # | here | in Hugging Face diffusers |

@@ -136,5 +136,24 @@ def test_a_vae_is_led_to_most_individuals_and_a_gan_to_fewest():
     found = shipped("coverage")
     reached = {name: found[f"individuals/{name}/reached"].value for name in LED}
     assert max(reached, key=reached.get) == "critters-vae" and min(reached, key=reached.get) == "critters-gan, psi 1"
-    near = {name: found[f"individuals/{name}/cosine"].value for name in ("true pictures", "critters-latents at 1800 calls")}
+    near = {
+        name: found[f"individuals/{name}/cosine"].value for name in ("true pictures", "critters-latents at 1800 calls")
+    }
     assert near["critters-latents at 1800 calls"] > near["true pictures"] - 0.02
+
+
+def test_only_diffusion_shares_its_codes_the_more_the_more_alike_the_worlds_are():
+    found = shipped("codes")
+
+    def mean(path):
+        return sum(found[f"{path}/{factor}"].value for factor in FACTORS) / len(FACTORS)
+
+    assert found["eta 0/all pairs/background"].value > 0.9 and abs(found["eta 0/shuffled/background"].value) < 0.1
+    for family in ("vae", "flow", "gan"):
+        assert abs(mean(f"family/{family}/all pairs")) < 0.1 < mean("eta 0.1/all pairs")
+    kin = [mean(f"kinship/{name}") for name in ("siblings", "relatives", "cat and dog", "strangers")]
+    assert kin == sorted(kin, reverse=True)
+    assert mean("training/50/all pairs") > mean("training/1500/all pairs") + 0.1
+    for eta in ("0.1", "0.5", "1"):  # early and middle blocks are standard normal, independent ones pull apart
+        assert 0.9 < found[f"statistics/eta {eta}/std"].value < 1.1
+        assert found[f"statistics/eta {eta}/independent"].value == pytest.approx(-0.5, abs=0.05)
