@@ -463,8 +463,8 @@ print(
 # <!-- end -->
 #
 # Even siblings do not agree on all: what a model has not learned well is its own. Down the table pose and smile go
-# first, colours last. Of the strangers the colours alone are left, and the tilt is *reversed*: both lean to the same
-# side of the picture, and one of them stands on its head. **It must be there early**, as it comes from what is
+# first, colours last. Of the strangers' pose nothing is left but the size, and the tilt is *reversed*: both lean to the
+# same side of the picture, and one of them stands on its head. **It must be there early**, as it comes from what is
 # simplest about the data. Cats and dogs along one training:
 #
 # <!-- results: codes training -->
@@ -484,7 +484,8 @@ print(
 #
 # <!-- end -->
 #
-# It is there after fifty steps, when the pictures are smears, and it is *highest* there. The more a model learns of
+# It is there after fifty steps, when the pictures are hardly pictures yet (and the probe has to read what it never saw),
+# and for everything but the background it is *highest* there. The more a model learns of
 # what is special about dogs, the less its dogs have in common with the cats of the same codes. The common space does
 # not emerge; it is what is left. **And where nothing ties a code to the data there must be none**: that is section 8.
 

@@ -83,7 +83,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path, tiny_load):
 
 def test_the_command_is_the_one_to_type():
     assert studies._command("fashion", False, {}) == "minidiff reproduce fashion"
-    assert studies._command("fashion", True, {"load": None}) == "minidiff reproduce fashion --quick"
+    assert studies._command("fashion", True, {"load": print}) == "minidiff reproduce fashion --quick"
     assert studies._command("fashion", False, {"n": 9}) == "minidiff.evaluation.studies.reproduce('fashion', n=9)"
 
 
