@@ -458,9 +458,10 @@ assert study["rates/critters-vae/baby"].value > 5 * study["rates/truth/baby"].va
 # intervals touch). So the sentence "diffusion covers rare groups" is half true: more of them than a GAN does, and far
 # from what there is, after half an hour of training on one core each.
 #
-# Babies look different: whole generators draw too many of them, the VAE seven times too many. Do not believe it. (2) takes for
-# granted that the judge errs on a model's pictures as it errs on true ones, and the probe, which catches two of three
-# babies, calls a soft, small face a baby. No correction knows what the judge makes of pictures that nobody ever saw.
+# Babies look different: whole generators draw too many of them, the VAE seven times too many. Do not believe it. (2)
+# takes for granted that the judge errs on a model's pictures as it errs on true ones, and the probe, which catches
+# two of three babies, calls a soft, small face a baby. No correction knows what the judge makes of pictures that
+# nobody ever saw.
 #
 # ## 7. Who can be led to them?
 #
