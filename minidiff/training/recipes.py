@@ -303,7 +303,7 @@ ALL = (
         autoencoder="critters-autoencoder",
         critic=(64, 128),
         gamma=10.0,
-        steps=5_000,
+        steps=2_000,
         batch=32,
     ),
     DiffAERecipe(
