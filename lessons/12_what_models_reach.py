@@ -378,8 +378,8 @@ assert 0 < right["precision"] - found["blurred"]["precision"] < 0.15
 # ## 6. Who draws them?
 #
 # Four models that saw the same world: cats, dogs and wild ones, 2 % with glasses, 1 % with a hat, 1 % babies.
-# Diffusion in pixels and in latents, a GAN in the same latents, a VAE. None is told a thing; the GAN can be truncated
-# (lesson 8).
+# Diffusion in pixels and in latents, a GAN in the same latents, a VAE. None is told a thing. The GAN comes truncated
+# as well: `psi` draws all that it makes towards its average picture.
 
 # %%
 gan = minidiff.load("critters-gan")

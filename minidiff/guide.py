@@ -98,22 +98,16 @@ def best_start(model: Generator, fewer: Generator, energy: Energy, count: int, s
     """
     if candidates < 1:
         raise ValueError(f"candidates: expected at least 1, got {candidates}")
-    best, lowest = start_code(model, count, seeds), None
-    seeds = as_seeds(seeds, count, best.device)
+    best = start_code(model, count, seeds)
+    lowest, seeds = best.new_full((count,), torch.inf), as_seeds(seeds, count, best.device)
     for k in range(candidates if candidates > 1 else 0):
         code = start_code(model, count, seeds + k * CANDIDATES)
         try:
             value = energy(fewer.decode(code), code, seeds)
         except EnergyError as error:
             raise ChainStopped(f"{error}, among the candidates for a start") from error
-        lowest, best = (
-            (value, code)
-            if lowest is None
-            else (
-                torch.minimum(value, lowest),
-                choose(value < lowest, code, best),
-            )
-        )
+        better = value < lowest  # (B,)
+        best, lowest = choose(better, code, best), torch.where(better, value, lowest)
     return best
 
 
