@@ -56,7 +56,8 @@ def study(
     gradient_steps: int = 5,
     step_sizes: Sequence[float] = (0.02, 0.05),
     person_step_sizes: Sequence[float] = (0.01, 0.02),
-    tuning: int = 6,
+    last_person_step_size: float = 0.005,
+    tuning: int = 12,
     clip_weight: float = 1000.0,
     identity_weight: float = 5000.0,
     copies: int = 2,
@@ -72,7 +73,8 @@ def study(
 
     The probe's errors are counted on `judge` true pictures and `members` of each group. The models were trained on Critters
     of all species with groups at `rates` and `population` known individuals (None: a stranger in every picture). The size of
-    Langevin's steps is each model's best on `tuning` other chains of a group, and individuals.
+    Langevin's steps is each model's best on `tuning` other chains of a group, and individuals; towards an individual it falls
+    to `last_person_step_size`, for the noise of the last steps is what is left of a chain that has arrived.
     """
     probe, clip, network = load("critters-probe"), load("critters-clip"), load("critters-identity")
     found = generators(models, psis, steps, load)
@@ -95,6 +97,7 @@ def study(
     )
     budget = {"calls": calls, "gradient_steps": gradient_steps, "candidates": candidates}
     more = budget | {"calls": more_calls, "candidates": candidates * more_calls // calls}
+    falling = {"last_step_size": last_person_step_size}
 
     report, shown = Report(), {}
     report.rows += truth_rows(world, errors, factors, true, people, crowds, read["features"], n)
@@ -118,14 +121,14 @@ def study(
                 report.rows += as_rows(f"guided/{name} at {more_calls} calls/{FIRST}", marks, CHAINS)
                 progress.update()
 
-            size = best_of(person_step_sizes, partial(person_worth, model, others, identity_weight, budget))
+            size = best_of(person_step_sizes, partial(person_worth, model, others, identity_weight, budget | falling))
             report.rows.append(results.row(f"individuals/{name}/step_size", size, "", TUNING))
-            drawn, cost = to_people(model, people, identity_weight, budget, size)
+            drawn, cost = to_people(model, people, identity_weight, budget | falling, size)
             report.rows += as_rows(f"individuals/{name}", people.marks(drawn) | cost, CHAINS)
             shown[name].append(drawn[:4])
             progress.update()
             if name in patient:
-                drawn, cost = to_people(model, people, identity_weight, more, size)
+                drawn, cost = to_people(model, people, identity_weight, more | falling, size)
                 report.rows += as_rows(f"individuals/{name} at {more_calls} calls", people.marks(drawn) | cost, CHAINS)
                 progress.update()
     report.tables = tables(found, list(led), [f"{name} at {more_calls} calls" for name in led if name in patient])
@@ -206,7 +209,7 @@ def to_group(
 
 
 def to_people(
-    model: Generator, people: Gallery, weight: float, budget: dict[str, int], size: float, seeds: int = CHAINS
+    model: Generator, people: Gallery, weight: float, budget: dict, size: float, seeds: int = CHAINS
 ) -> tuple[Tensor, Marks]:
     """One chain led to each individual of a gallery."""
 
@@ -216,7 +219,7 @@ def to_people(
     return steered(model, steer, len(people.leading), step_size=size, seeds=seeds, **budget)
 
 
-def person_worth(model: Generator, people: Gallery, weight: float, budget: dict[str, int], size: float) -> float:
+def person_worth(model: Generator, people: Gallery, weight: float, budget: dict, size: float) -> float:
     """How near the tuning chains come on average."""
     return people.cosines(to_people(model, people, weight, budget, size, TUNING)[0]).mean().item()
 
@@ -237,6 +240,8 @@ def truth_rows(world, errors, factors, true, people: Gallery, crowds, features: 
     if len(features) >= n + 100:  # others than those the samples are compared with
         rows += as_rows("crowd/true pictures", crowd_of(features[n : 2 * n], features[:n]), 2)
     rows += as_rows("individuals/true pictures", people.marks(people.pictures), 2)
+    median = Estimate(people.median, None, len(people.pictures))
+    rows.append(results.row("individuals/true pictures/median", median, "cosine", 2))
     rows += as_rows("individuals/strangers", people.marks(people.pictures.roll(1, 0)), 2)
     return rows
 

@@ -41,6 +41,7 @@ def steered(
     step_size: float,
     seeds: int,
     candidates: int = 1,
+    last_step_size: float | None = None,
     batch: int = 50,
 ) -> tuple[Tensor, Marks]:
     """The pictures (count, C, H, W) where the chains end, and the network calls and seconds of one.
@@ -48,7 +49,7 @@ def steered(
     Chains that fail with the energy of a batch end at their last good state.
     """
     steps, fewer = looks(model, calls, gradient_steps, candidates)
-    settings = {"gradient_steps": fewer, "candidates": candidates}
+    settings = {"gradient_steps": fewer, "candidates": candidates, "last_step_size": last_step_size}
     images, start = [], time.perf_counter()
     for index in chunks(count, batch):
         index = slice(index.start, min(index.stop, count))
