@@ -84,9 +84,14 @@ class GANRecipe(Game, LatentRecipe):
 @dataclass(frozen=True, kw_only=True)
 class DDGANRecipe(Game, LatentRecipe):
     """Each item takes one of the steps of the grid, from x_t of its own picture: is x_s what that picture gives, or what a
-    drawn x0 gives? Both by the true posterior q(x_s | x_t, x0), and the critic knows x_t (Xiao et al., section 3.2)."""
+    drawn x0 gives? Both by the true posterior q(x_s | x_t, x0), and the critic knows x_t (Xiao et al., section 3.2).
+
+    For the first `alone` of the training, a share in [0, 1), there is no game: the network learns the mean x0 as any denoiser
+    does, and begins to play with faces instead of blots (as UFOGen does; Xu et al., CVPR 2024, section 3.3).
+    """
 
     kind = "ddgan"
+    alone: float = 0.0
 
     def network(self) -> Players:
         c, side, _ = zoo.load(self.autoencoder).latent_shape(self.pictures().shape)
@@ -104,7 +109,10 @@ class DDGANRecipe(Game, LatentRecipe):
             return to_x0 * x0 + to_x_t * x_t + std * normal(seeds, x0.shape[1:], stream)
 
         drawn = network.generator(x_t, t, normal(seeds, (self.config.code,), "code"))
-        return sum(duel(network.critic, land(x0, "real"), land(drawn, "made"), self.gamma_at(part), x_t, t))
+        if part < self.alone:
+            return (drawn - x0).square().flatten(1).mean(1)
+        gamma = self.gamma_at((part - self.alone) / (1 - self.alone))
+        return sum(duel(network.critic, land(x0, "real"), land(drawn, "made"), gamma, x_t, t))
 
     def family(self, network: DDGANNetwork, pictures: Pictures) -> Family:
         return DDGAN(zoo.load(self.autoencoder), network, pictures.shape)

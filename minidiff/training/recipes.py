@@ -297,13 +297,15 @@ ALL = (
     ),
     DDGANRecipe(
         name="critters-ddgan",
-        config=DDGANConfig(),
+        config=DDGANConfig(schedule="cosine"),
         **family(143),
         **GAME,
         autoencoder="critters-autoencoder",
         critic=(64, 128),
-        gamma=10.0,
-        steps=2_000,
+        gamma=4.0,
+        alone=0.15,
+        stages=(1_500, 4_000, 6_000, 8_000),
+        steps=10_000,
         batch=32,
     ),
     DiffAERecipe(
