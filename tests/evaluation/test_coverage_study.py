@@ -60,6 +60,7 @@ def test_coverage(zoo_without, tmp_path):
     assert found["individuals/critters-latents at 12 calls/reached"].n == 4
     assert not any(name.startswith("guided/critters-gan, psi 1 at") for name in names)
     assert found["individuals/true pictures/reached"].value >= 0.5
+    assert -1 <= found["individuals/true pictures/median"].value <= 1
     assert found["guided/critters-gan, psi 1/step_size"].value == 0.02
     for name, table in found.tables.items():
         assert "| critters-nothing" in (text := results.markdown_table(found.rows, table)), name
@@ -102,6 +103,13 @@ def test_steering_goes_downhill_and_a_chain_is_its_own(tiny_load):
     plain = model.sample(5, 7)
     assert images.square().mean() < plain.square().mean() and cost["calls"].estimate.value == 31
     torch.testing.assert_close(steered(model, energy, 5, batch=5, **settings)[0], images, rtol=1e-4, atol=1e-4)
+
+
+def test_a_chain_settles_when_its_steps_shrink(tiny_load):
+    model, energy = tiny_load("critters-vae"), energies.pixels(torch.zeros(3, 32, 32)) * 10.0
+    settings = {"calls": 201, "gradient_steps": 2, "step_size": 0.1, "seeds": 7}
+    noisy, settled = (steered(model, energy, 20, last_step_size=last, **settings)[0] for last in (None, 0.001))
+    assert settled.square().mean() < 0.8 * noisy.square().mean()
 
 
 def test_a_chain_that_fails_ends_at_its_last_good_state(tiny_load):

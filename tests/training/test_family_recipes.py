@@ -155,6 +155,20 @@ def test_a_ddgan_compares_steps_from_one_and_the_same_state(recipes, monkeypatch
     assert (real - x0)[~landed].abs().mean() > 0.1
 
 
+def test_a_ddgan_learns_the_mean_before_it_plays(recipes):
+    recipe = dataclasses.replace(recipes["ddgan"], alone=0.5)
+    players, rows, seeds = made(recipe), recipe.rows(recipe.held_out(), range(6)), torch.arange(6)
+    alone = recipe.loss(players, rows, seeds, 0.4)
+    alone.sum().backward()
+    assert all(weight.grad is None for weight in players.critic.parameters())
+    x0 = recipe.clean(rows, seeds)  # a new network draws nothing: its last layer is zero
+    torch.testing.assert_close(alone, x0.square().flatten(1).mean(1))
+    game = recipe.loss(players, rows, seeds, 0.5)  # gamma is at its beginning
+    torch.testing.assert_close(game, recipes["ddgan"].loss(players, rows, seeds, 0.0))
+    game.sum().backward()
+    assert any(weight.grad.any() for weight in players.critic.parameters())
+
+
 def test_the_prior_does_not_move_the_encoder(recipes):
     recipe = recipes["diffae"]
     network, rows = made(recipe), recipe.rows(recipe.held_out(), range(20))
