@@ -13,6 +13,7 @@ from minidiff.energies import Energy, EnergyError, custom
 from minidiff.energy_words import energy as from_words
 from minidiff.generators import Generator
 from minidiff.langevin import ChainStopped, LangevinStep, choose, langevin, step_sizes
+from minidiff.processes import bar
 from minidiff.seeds import Seeds, as_seeds, normal
 
 CANDIDATES = 2**40  # between the seeds of two candidates of one chain
@@ -100,7 +101,7 @@ def best_start(model: Generator, fewer: Generator, energy: Energy, count: int, s
         raise ValueError(f"candidates: expected at least 1, got {candidates}")
     best = start_code(model, count, seeds)
     lowest, seeds = best.new_full((count,), torch.inf), as_seeds(seeds, count, best.device)
-    for k in range(candidates if candidates > 1 else 0):
+    for k in bar(range(candidates if candidates > 1 else 0), desc="candidates", delay=2, leave=False):
         code = start_code(model, count, seeds + k * CANDIDATES)
         try:
             value = energy(fewer.decode(code), code, seeds)
