@@ -1,6 +1,7 @@
 """Training GANs, of latents, pictures or denoising steps: generator and critic are one module for the one optimizer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,12 +87,15 @@ class DDGANRecipe(Game, LatentRecipe):
     """Each item takes one of the steps of the grid, from x_t of its own picture: is x_s what that picture gives, or what a
     drawn x0 gives? Both by the true posterior q(x_s | x_t, x0), and the critic knows x_t (Xiao et al., section 3.2).
 
-    For the first `alone` of the training, a share in [0, 1), there is no game: the network learns the mean x0 as any denoiser
-    does, and begins to play with faces instead of blots (as UFOGen does; Xu et al., CVPR 2024, section 3.3).
+    Until the first restart there is no game: the network learns the mean x0 as any denoiser does, and then plays with faces
+    instead of blots. `anchor` is what an error in x0 costs it from there on (UFOGen does both; Xu et al., CVPR 2024). `haste`:
+    how many times as fast as the network its critic learns, who would else be fooled before it has seen anything: all that
+    it must tell apart is hidden in noise.
     """
 
     kind = "ddgan"
-    alone: float = 0.0
+    anchor: float = 0.0
+    haste: float = 1.0
 
     def network(self) -> Players:
         c, side, _ = zoo.load(self.autoencoder).latent_shape(self.pictures().shape)
@@ -109,10 +113,16 @@ class DDGANRecipe(Game, LatentRecipe):
             return to_x0 * x0 + to_x_t * x_t + std * normal(seeds, x0.shape[1:], stream)
 
         drawn = network.generator(x_t, t, normal(seeds, (self.config.code,), "code"))
-        if part < self.alone:
-            return (drawn - x0).square().flatten(1).mean(1)
-        gamma = self.gamma_at((part - self.alone) / (1 - self.alone))
-        return sum(duel(network.critic, land(x0, "real"), land(drawn, "made"), gamma, x_t, t))
+        error = (drawn - x0).square().flatten(1).mean(1)
+        begin = self.restarts[0] / self.steps if self.restarts else 0.0
+        if part < begin:
+            return error
+        gamma = self.gamma_at((part - begin) / (1 - begin))
+        return sum(duel(network.critic, land(x0, "real"), land(drawn, "made"), gamma, x_t, t)) + self.anchor * error
+
+    def groups(self, network: Players) -> list[dict[str, Any]]:
+        paces = {network.generator: 1.0, network.critic: self.haste}
+        return [{"params": list(player.parameters()), "pace": pace} for player, pace in paces.items()]
 
     def family(self, network: DDGANNetwork, pictures: Pictures) -> Family:
         return DDGAN(zoo.load(self.autoencoder), network, pictures.shape)

@@ -81,6 +81,10 @@ class Recipe(ABC):
         """What the loss needs around the network that the zoo keeps."""
         return network
 
+    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """The weights in groups for the optimizer; a group learns at `pace` times the lr."""
+        return [{"params": list(network.parameters()), "pace": 1.0}]
+
     def kept(self, network: nn.Module) -> nn.Module:
         """The part of a training network that is written when the training is over."""
         return network

@@ -42,7 +42,7 @@ class Run:
         recipe.prepare(self.network, self.bank)
         self.ema = EMA(self.network, recipe.decay)
         settings = {"betas": recipe.betas, "weight_decay": recipe.weight_decay, "fused": True}
-        adam = torch.optim.AdamW(self.network.parameters(), recipe.lr, **settings)
+        adam = torch.optim.AdamW(recipe.groups(self.network), recipe.lr, **settings)
         self.objective, self.optimizer = accelerator.prepare(Objective(recipe, self.network), adam)
 
     def step(self, number: int, lr: float) -> float:
@@ -50,7 +50,7 @@ class Run:
         if number in self.recipe.restarts:
             self.ema.copy_to(self.network)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["pace"]
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         seeds = batch_seeds(self.recipe.seed, number, self.recipe.batch, rank, ranks).to(self.accelerator.device)
 

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 
 from minidiff import zoo
 from minidiff.families import FAMILIES
@@ -22,6 +23,7 @@ from minidiff.training.export import export
 from minidiff.training.flows import FlowRecipe
 from minidiff.training.gans import DDGANRecipe, GANRecipe, posteriors
 from minidiff.training.loop import train
+from minidiff.training.run import Run
 from minidiff.training.vaes import VAERecipe
 
 UNET = {"in_channels": 4, "channels": (8, 32), "attention": (False, True), "time": 16, "tokens": 2, "context": 32}
@@ -156,17 +158,29 @@ def test_a_ddgan_compares_steps_from_one_and_the_same_state(recipes, monkeypatch
 
 
 def test_a_ddgan_learns_the_mean_before_it_plays(recipes):
-    recipe = dataclasses.replace(recipes["ddgan"], alone=0.5)
+    recipe = dataclasses.replace(recipes["ddgan"], steps=20, restarts=(10,), anchor=0.5)
     players, rows, seeds = made(recipe), recipe.rows(recipe.held_out(), range(6)), torch.arange(6)
-    alone = recipe.loss(players, rows, seeds, 0.4)
+    alone = recipe.loss(players, rows, seeds, 0.45)
     alone.sum().backward()
     assert all(weight.grad is None for weight in players.critic.parameters())
     x0 = recipe.clean(rows, seeds)  # a new network draws nothing: its last layer is zero
     torch.testing.assert_close(alone, x0.square().flatten(1).mean(1))
     game = recipe.loss(players, rows, seeds, 0.5)  # gamma is at its beginning
-    torch.testing.assert_close(game, recipes["ddgan"].loss(players, rows, seeds, 0.0))
+    torch.testing.assert_close(game, recipes["ddgan"].loss(players, rows, seeds, 0.0) + 0.5 * alone)
     game.sum().backward()
     assert any(weight.grad.any() for weight in players.critic.parameters())
+
+
+def test_a_critic_in_haste_learns_at_its_own_pace(recipes):
+    recipe = dataclasses.replace(recipes["ddgan"], haste=10.0, lr=1e-4, warmup=0)
+    run = Run(recipe, Accelerator(cpu=True))
+    before = {name: weight.detach().clone() for name, weight in run.network.named_parameters()}
+    run.step(0, 1e-4)
+    moved = {name: (weight - before[name]).abs().max().item() for name, weight in run.network.named_parameters()}
+    assert max(v for k, v in moved.items() if k.startswith("generator")) == pytest.approx(
+        1e-4, rel=0.02
+    )  # Adam's first step
+    assert max(v for k, v in moved.items() if k.startswith("critic")) == pytest.approx(1e-3, rel=0.02)
 
 
 def test_the_prior_does_not_move_the_encoder(recipes):

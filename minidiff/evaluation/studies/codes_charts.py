@@ -58,7 +58,9 @@ def of_parts(rows: Sequence[Row], eta: float) -> tuple[Any, str]:
         ax.set(title=title)
         ax.axhline(0, color="black", linewidth=0.6)
     axes[0].set(ylabel="correlation with the whole code's")
-    fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize="small", ncols=4, loc="outside lower center")
+    fig.legend(
+        *axes[0].get_legend_handles_labels(), frameon=False, fontsize="small", ncols=4, loc="outside lower center"
+    )
     return fig, f"Bars of the correlation that a part of the code keeps at eta {eta:g}. {'; '.join(parts)}."
 
 
