@@ -264,7 +264,7 @@ def tables(found: dict[str, Generator | None], led: list[str], again: list[str])
     groups |= {f"guided/{name}": f"{name} (not in the zoo)" for name in missing}
     near = {"reached": "reached", "recognised": "recognised", "cosine": "cosine"}
     looks_like = {"species": "species", "pattern": "pattern", "coat": "coat", "eye": "eye"}
-    cost = {"calls": "calls", "seconds": "s"}
+    cost = {"calls": "calls"}
     where = {name: name for name in ("precision", "recall", "density", "coverage")} | CROWD
     reached = {"success": "success", "cats": "cats", "precision": "precision", "diversity": "diversity"} | CROWD
     return {
