@@ -121,8 +121,8 @@ class DDGANRecipe(Game, LatentRecipe):
         return sum(duel(network.critic, land(x0, "real"), land(drawn, "made"), gamma, x_t, t)) + self.anchor * error
 
     def groups(self, network: Players) -> list[dict[str, Any]]:
-        paces = {network.generator: 1.0, network.critic: self.haste}
-        return [{"params": list(player.parameters()), "pace": pace} for player, pace in paces.items()]
+        players = (network.generator, 1.0), (network.critic, self.haste)
+        return [{"params": list(player.parameters()), "pace": pace} for player, pace in players]
 
     def family(self, network: DDGANNetwork, pictures: Pictures) -> Family:
         return DDGAN(zoo.load(self.autoencoder), network, pictures.shape)
